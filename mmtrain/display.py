@@ -1,0 +1,66 @@
+"""How far it is: a live bar at a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+log = logging.getLogger("trainer")
+
+LINE_EVERY_S = 30.0
+
+
+class Display:
+    """One bar. Usable where `report(done, total)` is wanted."""
+
+    def __init__(self, title: str, *, unit: str) -> None:
+        self._title = title
+        self._unit = unit
+        self._next_line = time.monotonic() + LINE_EVERY_S
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if sys.stdout.isatty():
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn(unit),
+                TimeElapsedColumn(),
+                TextColumn("eta"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[facts]}"),
+                console=Console(),
+                expand=True,
+            )
+
+    def __enter__(self) -> Display:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=None, facts="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, facts: str = "", title: str = "") -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, facts=facts, description=title or self._title)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_EVERY_S
+            log.info("%s: %d of %d %s%s", title or self._title, done, total, self._unit, f", {facts}" if facts else "")

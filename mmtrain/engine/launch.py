@@ -1,0 +1,165 @@
+"""Starts the worker through torchrun, listens to it, and turns whatever becomes of it into a result or one error."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import orjson
+import psutil
+
+from mmtrain.engine.messages import (
+    EpochEnd,
+    Finished,
+    FitStarted,
+    Iteration,
+    MessageReader,
+    Predicting,
+    Validated,
+)  # fmt: skip
+from mmtrain.engine.order import ERROR, LOG, MESSAGES, STOP
+from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, ResourceError
+
+POLL_S = 0.2
+STOP_GRACE_S = 20.0
+MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|DATABASE_URL)", re.IGNORECASE)
+
+News = FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished
+
+
+def launch(
+    work_dir: Path, *, processes: int, threads: int, gpus: tuple[int, ...], environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Starts `torchrun` in a session of its own: a Ctrl-C at the terminal is ours to pass on."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+        "-m", "mmtrain.engine.worker", str(work_dir),
+    ]  # fmt: skip
+    with (work_dir / LOG).open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).resolve().parents[2],
+            env=worker_environment(environ, threads=threads, gpus=gpus),
+            start_new_session=True,
+        )
+
+
+def worker_environment(environ: Mapping[str, str], *, threads: int, gpus: tuple[int, ...]) -> dict[str, str]:
+    """Ours, without secrets, with as many threads as there are cores for each process and only the chosen GPUs."""
+    kept = {name: value for name, value in environ.items() if not SECRET.search(name)}
+    visible = [number.strip() for number in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number.strip()]
+    chosen = ",".join(visible[gpu] if visible else str(gpu) for gpu in gpus)
+    return kept | {
+        "CUDA_VISIBLE_DEVICES": chosen,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }
+
+
+def supervise(process: subprocess.Popen[bytes], work_dir: Path, listen: Callable[[News], None]) -> Finished:
+    """Waits for the worker and passes its news on.
+
+    Raises:
+        JobError: what the worker reported, or what its death means.
+        Interrupted: passed on after the worker has saved a checkpoint and left.
+    """
+    oom_kills = oom_kill_count()
+    finished: Finished | None = None
+    with contextlib.closing(MessageReader(work_dir / MESSAGES)) as reader:
+        try:
+            for message in _until_exit(process, reader):
+                finished = message if isinstance(message, Finished) else finished
+                listen(message)
+        except BaseException:
+            stop(process, work_dir)
+            raise
+    if process.returncode == 0 and finished is not None:
+        return finished
+    raise death(process.returncode, work_dir, oom_killed=oom_kill_count() > oom_kills)
+
+
+def _until_exit(process: subprocess.Popen[bytes], reader: MessageReader) -> Iterator[News]:
+    while process.poll() is None:
+        yield from reader.news()
+        time.sleep(POLL_S)
+    yield from reader.news()
+
+
+def stop(process: subprocess.Popen[bytes], work_dir: Path) -> None:
+    """Asks the worker to save and leave; ends it and its children when it does not."""
+    with contextlib.suppress(OSError):  # a full disk: then without a checkpoint
+        (work_dir / STOP).touch()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_GRACE_S)
+    end_tree(process)
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """torchrun gives every worker a session of its own, so no process group holds them all."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
+
+
+def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
+    """What a dead worker's remains say: its own report first, then the signal that ended it."""
+    report = work_dir / ERROR
+    if report.exists():
+        return _reported(report)
+    log = (work_dir / LOG).read_text(errors="replace")
+    number = killing_signal(returncode, log)
+    where = f"the last lines of {work_dir / 'worker.log'}: " + " | ".join(log.strip().splitlines()[-3:])
+    if number == signal.SIGKILL:
+        why = "by the kernel's OOM killer" if oom_killed else "(SIGKILL), most often for lack of memory"
+        return ResourceError(
+            f"the training process was killed {why}", hint="raise the memory limit, or lower batch, imgsz or workers"
+        )
+    if number == signal.SIGBUS:
+        return ResourceError(
+            "the training process died of SIGBUS: shared memory is full", hint="raise --shm-size, or set workers to 0"
+        )
+    if number is not None:
+        return FrameworkError(
+            f"the training process died of {signal.Signals(number).name}", hint=f"a crash in compiled code; {where}"
+        )
+    return FrameworkError(f"the training process ended with code {returncode} and no report", hint=where)
+
+
+def killing_signal(returncode: int, log: str) -> int | None:
+    """The signal that ended the worker; torchrun itself exits 1 and says ``exitcode  : -9 (pid: 4711)``."""
+    found = re.findall(r"exitcode\s*: -(\d+)", log)
+    if found:
+        return int(found[0])
+    return -returncode if returncode < 0 else None
+
+
+def oom_kill_count() -> int:
+    """How often the kernel's OOM killer struck in our container (cgroup v2)."""
+    if not MEMORY_EVENTS.exists():
+        return 0
+    counts = dict(line.split() for line in MEMORY_EVENTS.read_text().splitlines())
+    return int(counts.get("oom_kill", 0))
+
+
+def _reported(report: Path) -> JobError:
+    record = orjson.loads(report.read_bytes())
+    error = ERROR_TYPES.get(record["type"], FrameworkError)(record["message"], hint=record["hint"])
+    error.worker_traceback = record["traceback"]  # type: ignore[attr-defined]
+    return error

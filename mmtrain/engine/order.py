@@ -1,0 +1,29 @@
+"""What the parent asks of the worker, and the names of the files between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mmtrain.config.build import DatasetFiles
+from mmtrain.plan import TrainPlan
+
+ORDER = "worker.json"
+ERROR = "worker_error.json"
+MESSAGES = "worker_messages.jsonl"
+LOG = "worker.log"
+STOP = "stop"
+
+
+class WorkerOrder(BaseModel):
+    """``work/worker.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: TrainPlan
+    files: DatasetFiles
+    dataset: dict[str, Any]
+    """Identity of the data, for the checkpoint's description."""
+    parent: int
+    """Process whose end ends the worker."""

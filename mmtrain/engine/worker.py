@@ -1,0 +1,102 @@
+"""The heavy process: files of the job folder in, checkpoints and predictions out. Started by torchrun."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import orjson
+
+from mmtrain import compat
+from mmtrain.config.build import build_config
+from mmtrain.engine.messages import Finished, MessageWriter, Predicting
+from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
+from mmtrain.recipes import load_recipe
+from trainer_sdk.errors import FrameworkError, JobError, ResourceError
+from trainer_sdk.workspace import write_json
+
+
+def main(work_dir: Path) -> int:
+    """The process: exit code 0, or 1 with an error record for the parent."""
+    try:
+        run(WorkerOrder.model_validate_json((work_dir / ORDER).read_bytes()), work_dir)
+    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is, the parent turns it into the outcome
+        traceback.print_exc()
+        write_json(work_dir / ERROR, error_record(error))
+        return 1
+    return 0
+
+
+def run(order: WorkerOrder, work_dir: Path) -> None:
+    """Trains, takes the best checkpoint, and lets it predict every split that is evaluated."""
+    import torch
+
+    compat.apply()
+    for package in ("mmdet", "mmdet.datasets"):
+        compat.import_quietly(package)
+    from mmengine.config import Config
+
+    from mmtrain.engine.checkpoints import describe, publish_resumable, publish_weights
+    from mmtrain.engine.fit import fit, upstream_config
+    from mmtrain.engine.infer import load_weights, predict
+
+    torch.set_num_threads(order.plan.threads.value)
+    first = int(os.environ.get("RANK", "0")) == 0
+    job_dir = work_dir.parent
+    plan, recipe = order.plan, load_recipe(order.plan.recipe)
+    config = Config(build_config(upstream_config(recipe), recipe, plan, order.files, work_dir))
+    if first:
+        config.dump(job_dir / "config.py")
+    description = describe(plan, config.pretty_text, order.dataset)
+    writer = MessageWriter(work_dir / MESSAGES) if first else None
+    fitted = fit(config, plan, description, writer=writer, stop_file=work_dir / STOP, parent=order.parent)
+    if writer is None:
+        return
+    publish_weights(fitted.best, job_dir / "out" / "best.pth", description, {"epoch": fitted.best_epoch})
+    publish_resumable(fitted.last, job_dir / "out" / "last.pth", {"epoch": fitted.epochs})
+    model = load_weights(fitted.runner, job_dir / "out" / "best.pth")
+    for split in ["val", "test"] if order.files.test else ["val"]:
+        rows = predict(
+            fitted.runner,
+            model,
+            config[f"{split}_dataloader"],
+            report=lambda done, total, split=split: writer.say(Predicting(split=split, done=done, total=total)),
+        )
+        (work_dir / f"predictions_{split}.json").write_bytes(orjson.dumps(rows))
+    writer.say(Finished(best_epoch=fitted.best_epoch, epochs=fitted.epochs, train_s=fitted.train_s))
+
+
+def error_record(error: Exception) -> dict[str, str]:
+    """The error in a form that crosses the process boundary."""
+    named = classify(error)
+    trace = "".join(traceback.format_exception(error))
+    return {"type": type(named).__name__, "message": named.message, "hint": named.hint, "traceback": trace}
+
+
+def classify(error: Exception) -> JobError:
+    """Whose turn it is: the operator's for a lack of memory, ours for everything that mm* raises."""
+    import torch
+
+    text = str(error)
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text.lower():
+        return ResourceError(f"out of GPU memory: {text.splitlines()[0]}", hint="halve batch, or lower imgsz")
+    if isinstance(error, MemoryError) or "can't allocate memory" in text.lower():
+        return ResourceError(
+            f"out of memory: {text.splitlines()[0] if text else 'MemoryError'}", hint="lower batch, imgsz or workers"
+        )
+    if "DataLoader worker" in text:
+        hint = "raise the memory limit or --shm-size, or lower workers"
+        return ResourceError(f"a data loading process died: {text.splitlines()[0]}", hint=hint)
+    if isinstance(error, OSError) and error.errno is not None:
+        return ResourceError(f"{type(error).__name__}: {error}", hint="check the disk and its permissions")
+    return FrameworkError(
+        f"{type(error).__name__}: {text}", hint="the traceback is in outcome.json, the log in work/worker.log"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

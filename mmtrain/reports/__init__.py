@@ -1,0 +1,1 @@
+"""What a finished model is worth: numbers, sample pictures and one self-contained page. Never imports torch."""

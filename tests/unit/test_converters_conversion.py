@@ -1,0 +1,313 @@
+"""From DICE to COCO as a whole: ids, classes, negatives, findings, files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO  # type: ignore[import-untyped]
+
+from converters import Conversion, convert, read_dice, write_conversion
+from converters.__main__ import main
+from converters.coco import decode_coco, encode_coco
+from converters.findings import MAX_EXAMPLES, RULES
+from trainer_sdk.errors import ConfigError, DatasetError
+
+no_deadline = settings(deadline=None)  # a busy machine is no failure
+
+BCCD = Path("/work/shared/data/training-datasets/datasets/ds_bccd")
+SQUARE = [10, 10, 20, 10, 20, 20, 10, 20]
+
+
+def image(number: int, split: str | None, *annotations: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "id": number, "file_name": f"{number}.jpg", "width": 64, "height": 48, "split": split,
+        "annotations": list(annotations), **fields,
+    }  # fmt: skip
+
+
+def box(class_id: int | None = 0, xywh: Any = (1, 2, 3, 4), **fields: Any) -> dict[str, Any]:
+    return {"id": 1, "class_id": class_id, "bbox": xywh, **fields}
+
+
+def document(*images: dict[str, Any], classes: list[tuple[int, str]] | None = None) -> dict[str, Any]:
+    named = [(0, "cell")] if classes is None else classes
+    return {"dataset_id": "ds", "classes": [{"id": i, "name": n} for i, n in named], "images": list(images)}
+
+
+def converted(source: dict[str, Any], task: Any = "object_detection", **options: Any) -> Conversion:
+    return convert(read_dice(json.dumps(source).encode()), task, **options)
+
+
+def codes(conversion: Conversion) -> set[str]:
+    return {finding.code for finding in conversion.findings}
+
+
+def sound(*extra: dict[str, Any], classes: list[tuple[int, str]] | None = None) -> dict[str, Any]:
+    """A trainable data set, with a fault in ``extra``."""
+    return document(image(101, "train", box()), image(102, "val", box()), *extra, classes=classes)
+
+
+def test_ids_are_contiguous_and_start_where_pycocotools_needs_them() -> None:
+    conversion = converted(
+        document(
+            image(7, "val", box(40, id=900), box(-3, id="x")),
+            image(3, "train", box(-3, id=0)),
+            image(5, "test"),
+            classes=[(40, "b"), (-3, "a")],
+        )
+    )
+    assert conversion.class_names == ("b", "a")
+    assert [c.id for c in conversion.splits["test"].categories] == [0, 1]
+    assert [i.id for name in ("val", "train", "test") for i in conversion.splits[name].images] == [1, 2, 3]
+    assert [(a.id, a.category_id) for a in conversion.splits["val"].annotations] == [(1, 0), (2, 1)]
+    assert conversion.id_map.annotations == {1: 900, 2: "x", 3: 0}
+    assert (conversion.id_map.images[2].id, conversion.id_map.images[2].split) == (3, "train")
+    assert not conversion.blocking
+
+
+@no_deadline
+@given(st.lists(st.integers(), min_size=1, max_size=8, unique=True), st.data())
+def test_any_integer_category_ids_round_trip(ids: list[int], data: st.DataObject) -> None:
+    used = data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=12))
+    classes = [(class_id, f"class {class_id}") for class_id in ids]
+    boxes = [box(class_id, id=n) for n, class_id in enumerate(used)]
+    conversion = converted(document(image(1, "train", *boxes), image(2, "val", box(ids[0])), classes=classes))
+    assert conversion.class_names == tuple(name for _, name in classes)
+    annotations = conversion.splits["train"].annotations
+    assert [conversion.id_map.classes[a.category_id].id for a in annotations] == used
+    assert [conversion.id_map.annotations[a.id] for a in annotations] == list(range(len(used)))
+
+
+@no_deadline
+@given(st.lists(st.lists(st.floats(-100, 200), min_size=4, max_size=4), max_size=20))
+def test_boxes_lie_inside_their_image(boxes: list[list[float]]) -> None:
+    conversion = converted(sound(image(1, "train", *(box(0, xywh) for xywh in boxes))))
+    for annotation in conversion.splits["train"].annotations:
+        x, y, w, h = annotation.bbox
+        assert x >= -1e-6 and y >= -1e-6 and x + w <= 64 + 1e-6 and y + h <= 48 + 1e-6
+        assert w > 0 and h > 0 and annotation.area > 0
+    kept = len(conversion.splits["train"].annotations) - 1
+    dropped = sum(f.count for f in conversion.findings if f.code in {"DS021", "DS022", "DS023"})
+    assert kept + dropped == len(boxes)
+
+
+@no_deadline
+@given(st.integers(2, 40), st.integers())
+def test_splits_are_a_partition_of_the_images(count: int, seed: int) -> None:
+    source = document(*(image(n, None, box()) for n in range(count)))
+    conversion = converted(source, config_split={"ratio": [0.6, 0.2, 0.2], "seed": seed})
+    names = [i.file_name for split in conversion.splits.values() for i in split.images]
+    assert sorted(names) == sorted(f"{n}.jpg" for n in range(count))
+    assert conversion == converted(source, config_split={"ratio": [0.6, 0.2, 0.2], "seed": seed})
+
+
+def test_background_is_no_class_and_its_images_stay() -> None:
+    marks: list[dict[str, Any]] = [
+        {"id": 1, "class_id": 5},
+        {"id": 2, "class_id": 0, "class_name": "__background__"},
+        {"id": 3, "class_id": 5, "class_name": "__background__"},
+    ]
+    conversion = converted(
+        sound(*(image(n, "train", mark) for n, mark in enumerate(marks)), classes=[(5, "__background__"), (0, "cell")])
+    )
+    assert conversion.class_names == ("cell",)
+    assert len(conversion.splits["train"].images) == 4
+    assert len(conversion.splits["train"].annotations) == 1
+    assert codes(conversion) == {"DS015"}
+
+
+def test_background_is_case_sensitive_and_does_not_hide_annotations() -> None:
+    conversion = converted(
+        sound(image(1, "train", box(), {"class_name": "__background__"}), classes=[(0, "cell"), (1, "__Background__")])
+    )
+    assert conversion.class_names == ("cell", "__Background__")
+    assert codes(conversion) == {"DS014", "DS040"}
+    assert len(conversion.splits["train"].annotations) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        (document(), "DS001"),
+        (document(image(1, "train"), image(2, "val", box())), "DS002"),
+        (document(image(1, "train", box(0, [0.1, 0.1, 0.5, 0.5])), image(2, "val")), "DS002"),
+        (sound(classes=[]), "DS003"),
+        (sound(classes=[(0, "__background__")]), "DS003"),
+        (sound(classes=[(0, "cell"), (1, "cell")]), "DS004"),
+        (sound(classes=[(0, "cell"), (0, "wall")]), "DS005"),
+        (sound(image(1, "train", box(9))), "DS006"),
+        (sound(image(1, "train", box(None))), "DS006"),
+        (sound(image(1, "train", box(None, class_name="wall"))), "DS006"),
+        (sound(image(1, "train", box(0, class_name="wall"))), "DS007"),
+        (sound(image(1, "train", box(5, class_name="cell")), classes=[(0, "cell"), (5, "__background__")]), "DS007"),
+        (sound(image(101, "train", file_name="x.jpg")), "DS008"),
+        (sound(image(1, "train", file_name="./101.jpg")), "DS009"),
+        (sound(image(1, "train", width=None)), "DS011"),
+        (sound(image(1, "train", height=0)), "DS011"),
+        (sound(image(1, "train", file_name="../1.jpg")), "DS012"),
+        (sound(image(1, "train", file_name=None)), "DS012"),
+        (sound(image(1, "train", box(bbox_format="xyxy"))), "DS028"),
+        (document(image(1, "train", box())), "DS031"),
+    ],
+)
+def test_blocking_findings(source: dict[str, Any], code: str) -> None:
+    conversion = converted(source)
+    assert code in {finding.code for finding in conversion.blocking}
+    with pytest.raises(DatasetError, match=code):
+        conversion.raise_if_blocked()
+
+
+def test_every_blocking_finding_is_told_with_its_remedy() -> None:
+    conversion = converted(sound(image(101, "train", box(9), box(9), box(8, class_name="wall"), width=0)))
+    with pytest.raises(DatasetError) as caught:
+        conversion.raise_if_blocked()
+    for said in (
+        "4 problems",
+        "DS006",
+        "DS008",
+        "DS009",
+        "DS011",
+        "class_id 9, class_name None, 2 times",
+        "'wall'",
+        "Declare",
+    ):
+        assert said in caught.value.message
+
+
+def test_class_by_name_where_no_id_is_given() -> None:
+    conversion = converted(sound(image(1, "train", box(None, class_name="wall")), classes=[(0, "cell"), (1, "wall")]))
+    assert [a.category_id for a in conversion.splits["train"].annotations] == [0, 1]
+
+
+def test_classes_missing_somewhere_are_warned_of() -> None:
+    classes = [(0, "cell"), (1, "never"), (2, "only val"), (3, "only train")]
+    conversion = converted(sound(image(1, "val", box(2)), image(2, "train", box(3)), classes=classes))
+    warned = {finding.code: finding.examples for finding in conversion.findings}
+    assert warned == {"DS040": ("never",), "DS041": ("only val",), "DS042": ("only train",)}
+    assert not conversion.blocking
+
+
+def test_examples_name_file_annotation_and_box_and_stop_at_five() -> None:
+    conversion = converted(sound(image(1, "train", *(box(0, [5, 5, 0, 0], id=n) for n in range(9)))))
+    (finding,) = conversion.findings
+    assert (finding.code, finding.count, len(finding.examples)) == ("DS021", 9, MAX_EXAMPLES)
+    assert finding.examples[0] == "1.jpg: annotation 0, box [5, 5, 0, 0]"
+
+
+def test_detection_takes_the_box_of_the_mask_when_the_box_is_missing() -> None:
+    conversion = converted(sound(image(1, "train", box(0, None, segmentation=[SQUARE], area=80))))
+    annotation = conversion.splits["train"].annotations[1]
+    assert (annotation.bbox, annotation.area, annotation.segmentation) == ((10, 10, 10, 10), 80, None)
+    assert codes(conversion) == {"DS024"}
+
+
+def test_instance_segmentation_keeps_parts_rle_and_crowds() -> None:
+    rle = {"size": [48, 64], "counts": [48, 96, 2928]}
+    objects = [
+        box(0, [10, 10, 40, 20], segmentation=[SQUARE, [30, 10, 40, 10, 40, 20], [1, 1, 2, 2]], area=1e9),
+        box(0, None, segmentation=rle, iscrowd=1),
+        box(0, None, segmentation=[[-10, 0, 20, 0, 20, 20, -10, 20]]),
+        box(0),
+    ]
+    conversion = converted(document(image(1, "train", *objects), image(2, "val", objects[1])), "instance_segmentation")
+    parts, crowd, outside = conversion.splits["train"].annotations
+    assert parts.segmentation == [SQUARE, [30, 10, 40, 10, 40, 20]] and parts.area == 150
+    assert (crowd.segmentation, crowd.bbox, crowd.iscrowd, crowd.area) == (rle, (1, 0, 2, 48), 1, 96)
+    assert outside.bbox == (0, 0, 20, 20)
+    assert codes(conversion) == {"DS024", "DS025", "DS026"}
+
+
+def test_instance_segmentation_without_any_mask_is_blocked_once() -> None:
+    conversion = converted(sound(), "instance_segmentation")
+    assert {finding.code for finding in conversion.blocking} == {"DS027"}
+
+
+def test_unknown_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pose"):
+        converted(sound(), "pose_estimation")
+
+
+def test_nan_box_is_dropped_with_a_finding() -> None:
+    source = json.dumps(sound(image(1, "train", box(0, [float("nan"), 1, 2, 3])))).encode()
+    conversion = convert(read_dice(source), "object_detection")
+    assert codes(conversion) == {"DS023"} and not conversion.blocking
+
+
+def test_files_are_written_whole_and_read_by_pycocotools(tmp_path: Path) -> None:
+    masks = [box(0, segmentation=[SQUARE]), box(0, None, segmentation={"size": [48, 64], "counts": [48, 96, 2928]})]
+    conversion = converted(document(image(1, "train", *masks), image(2, "val", *masks)), "instance_segmentation")
+    write_conversion(conversion, tmp_path / "coco")
+    written = {path.name for path in (tmp_path / "coco").iterdir()}
+    assert written == {"train.json", "val.json", "test.json", "id_map.json"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(tmp_path / "coco" / "train.json")
+    assert [int(coco.annToMask(coco.anns[i]).sum()) for i in (1, 2)] == [100, 96]
+    assert decode_coco(encode_coco(conversion.splits["val"])) == conversion.splits["val"]
+    id_map = json.loads((tmp_path / "coco" / "id_map.json").read_bytes())
+    assert id_map["classes"] == {"0": {"id": 0, "name": "cell"}}
+    assert id_map["images"]["2"] == {"id": 2, "file_name": "2.jpg", "split": "val"}
+
+
+def test_every_rule_tells_its_severity_and_a_remedy() -> None:
+    for rule in RULES.values():
+        assert rule.severity in {"blocks", "repaired", "warns", "info"} and rule.title and rule.hint
+
+
+def test_command_converts_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "annotations.json").write_text(json.dumps(sound()))
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 0
+    assert "1 train, 1 val, 0 test" in capsys.readouterr().out
+    assert main([str(tmp_path / "annotations.json"), str(tmp_path / "out"), "--split", "0.5,0.5", "--seed", "1"]) == 0
+    assert "automatic 0.5:0.5, seed 1, from CONFIG.split_config" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", [{"classes": [], "images": []}, {"odd": 1}, None])
+def test_command_refuses_bad_data_with_exit_code_3(
+    source: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if source is not None:
+        (tmp_path / "annotations_detection.json").write_text(json.dumps(source))
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 3
+    assert "[DatasetError]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "cell", "__background__", "xywh"]),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.sampled_from(["size", "counts", "id"]), inner),
+    max_leaves=12,
+)
+ODD_FIELDS = st.dictionaries(
+    st.sampled_from(["id", "class_id", "class_name", "bbox", "segmentation", "area", "iscrowd"]), ANYTHING
+)
+
+
+@no_deadline
+@given(st.lists(ODD_FIELDS, max_size=4), st.sampled_from(["object_detection", "instance_segmentation"]))
+def test_odd_annotations_give_findings_or_a_named_error(odd: list[dict[str, Any]], task: str) -> None:
+    try:
+        conversion = converted(sound(image(1, "train", *(box() | fields for fields in odd))), task)
+    except DatasetError:
+        return  # a field of a type that nothing can be made of
+    for split in conversion.splits.values():
+        assert decode_coco(encode_coco(split)) == split
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the BCCD data set is not on this machine")
+def test_real_data_set() -> None:
+    conversion = convert(read_dice((BCCD / "annotations_detection.json").read_bytes()), "object_detection")
+    assert {name: len(split.images) for name, split in conversion.splits.items()} == {
+        "train": 205,
+        "val": 87,
+        "test": 72,
+    }
+    assert sum(len(split.annotations) for split in conversion.splits.values()) == 4886
+    assert conversion.class_names == ("RBC", "WBC", "Platelets")
+    assert [(finding.code, finding.count) for finding in conversion.findings] == [("DS021", 2)]

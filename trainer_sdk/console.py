@@ -1,0 +1,45 @@
+"""What the process prints: a person at a terminal gets words and colours, a log collector one JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore", "matplotlib")
+
+
+class JsonLines(logging.Formatter):
+    """``{"time", "level", "logger", "message", ...}``; a traceback goes under "traceback"."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+def set_up_logging(level: str) -> None:
+    """Logs of this process to standard output."""
+    logging.basicConfig(level=level, handlers=[_handler()], force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _handler() -> logging.Handler:
+    if not sys.stdout.isatty():
+        handler: logging.Handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(JsonLines())
+        return handler
+    from rich.logging import RichHandler  # only a terminal pays for importing it
+
+    handler = RichHandler(show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler

@@ -1,0 +1,131 @@
+"""Every way a job can end other than well.
+
+    JobError
+    ├── ConfigError        the request is wrong: specification, recipe, hyper-parameter
+    ├── DatasetError       the data are missing, corrupt or unusable
+    ├── CheckpointError    the weights are missing, wrong or for other classes
+    ├── ResourceError      memory, disk, device, driver or shared memory is missing
+    ├── NetworkError       the storage or the backend cannot be reached or refuses us
+    ├── FrameworkError     mm*, an exporter, or our configuration of it broke
+    │   └── ExportError    an exported model is not the model that was trained
+    ├── DivergedError      the loss stayed not finite
+    ├── Interrupted        SIGTERM, after a checkpoint was saved
+    └── JobCancelled       the backend says cancelled or stopped
+
+``code`` is the platform's word for it, ``exit_code`` lets a Kubernetes ``podFailurePolicy`` retry 4, 5 and 143
+and never 3. A message says what, which and what was found; the hint says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+EXIT_UNDELIVERED = 2
+"""The work is done but the backend does not know: a rerun of the same JOB_ID delivers it and trains nothing."""
+
+
+class JobError(Exception):
+    """A failure that we can name; anything else is a bug of ours."""
+
+    code: ClassVar[str] = "UnknownError"
+    exit_code: ClassVar[int] = 1
+    retryable: bool = False
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+
+    @classmethod
+    def of_problems(cls, subject: str, problems: Sequence[str], *, hint: str = "") -> JobError:
+        """One error that lists every problem, so that a user corrects them in one go."""
+        if len(problems) == 1:
+            return cls(f"{subject}: {problems[0]}", hint=hint)
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        return cls(f"{subject}: {len(problems)} problems\n{listed}", hint=hint)
+
+    @property
+    def wire_text(self) -> str:
+        """What the platform shows: ``[Type] message - hint``."""
+        return f"[{self.code}] {self.message}" + (f" - {self.hint}" if self.hint else "")
+
+
+class ConfigError(JobError):
+    """The request cannot be honoured as it stands."""
+
+    code = "ConfigError"
+    exit_code = 3
+
+
+class DatasetError(JobError):
+    """The data set cannot be trained on."""
+
+    code = "DatasetError"
+    exit_code = 3
+
+
+class CheckpointError(JobError):
+    """The weights asked for cannot be had or do not fit."""
+
+    code = "CheckpointError"
+    exit_code = 3
+
+
+class ResourceError(JobError):
+    """The machine lacks something: GPU, memory, disk, shared memory."""
+
+    code = "ResourceError"
+    exit_code = 4
+
+
+class NetworkError(JobError):
+    """Storage or backend cannot be reached, or refuses our credentials."""
+
+    code = "NetworkError"
+    exit_code = 5
+    retryable = True
+
+
+class FrameworkError(JobError):
+    """The OpenMMLab stack broke, or we configured it wrongly."""
+
+    code = "FrameworkError"
+
+
+class ExportError(FrameworkError):
+    """An exported model does not compute what the trained one computes."""
+
+
+class DivergedError(JobError):
+    """The loss was not finite for too long."""
+
+    code = "ValidationError"
+    exit_code = 3
+
+
+class Interrupted(JobError):
+    """The job was told to stop and did so in order."""
+
+    code = "Interrupted"
+    exit_code = 143
+    retryable = True
+
+
+class JobCancelled(JobError):
+    """The backend no longer wants this job."""
+
+    code = "Cancelled"
+    exit_code = 0
+
+
+ERROR_TYPES: dict[str, type[JobError]] = {
+    kind.__name__: kind
+    for kind in (
+        ConfigError, DatasetError, CheckpointError, ResourceError, NetworkError,
+        FrameworkError, ExportError, DivergedError, Interrupted, JobCancelled,
+    )
+}  # fmt: skip
+"""By class name: how an error crosses from the worker process to the parent."""

@@ -1,0 +1,167 @@
+"""Events go to disk first and to the backend from there; whoever tells never waits for HTTP.
+
+``events.jsonl`` holds every event ever told, in order; ``outbox.json`` how far delivery came. A later run of the
+same job delivers what an earlier one could not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from trainer_sdk.backends import Backend, Rejected, Unavailable
+from trainer_sdk.events import Event
+from trainer_sdk.workspace import write_json
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+OUTCOMES = frozenset({"completed", "failed"})
+
+Record = dict[str, Any]
+
+
+class Outbox:
+    """The append-only log of one job and the thread that delivers from it."""
+
+    def __init__(self, folder: Path, job_id: str, backend: Backend) -> None:
+        self._path = folder / "events.jsonl"
+        self._cursor_path = folder / "outbox.json"
+        self._job_id = job_id
+        self._backend = backend
+        records = read_events(self._path)
+        delivered = _read_cursor(self._cursor_path)
+        self._sequence = records[-1]["sequence"] if records else 0
+        self._pending: deque[Record] = deque(record for record in records if record["sequence"] > delivered)
+        self._changed = threading.Condition()
+        self._deadline: float | None = None
+        self._file = self._open_log()
+        self._thread = threading.Thread(target=self._deliver_all, name="outbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def undelivered(self) -> int:
+        return len(self._pending)
+
+    def tell(self, event: Event) -> None:
+        """Records the event and returns; delivery is the thread's business. Never raises for a full disk."""
+        with self._changed:
+            self._sequence += 1
+            record: Record = {
+                "sequence": self._sequence,
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "kind": event.kind,
+                "route": event.route.replace("{id}", self._job_id),
+                "body": event.body(int(self._job_id) if self._job_id.isdecimal() else self._job_id),
+            }
+            self._append(record)
+            self._pending.append(record)
+            self._changed.notify_all()
+
+    def close(self, timeout_s: float) -> bool:
+        """Delivers what is left within the time given; what then remains stays for a later run.
+
+        Returns:
+            Whether everything was delivered (or refused for good).
+        """
+        with self._changed:
+            self._deadline = time.monotonic() + timeout_s
+            self._changed.notify_all()
+        self._thread.join(timeout_s + 1.0)
+        self._backend.close()
+        with contextlib.suppress(OSError):  # a full disk: the events were told all the same
+            self._file.close()
+        return not self._pending
+
+    def _open_log(self) -> Any:
+        file = self._path.open("ab")
+        if self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n"):
+            file.write(b"\n")  # the last writer was killed inside a line; `read_events` skips the torn one
+        return file
+
+    def _append(self, record: Record) -> None:
+        try:
+            self._file.write(orjson.dumps(record) + b"\n")
+            self._file.flush()
+            if record["kind"] in OUTCOMES:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            log.warning(
+                "the event log cannot be written (%s); event %d is sent all the same", error, record["sequence"]
+            )
+
+    def _deliver_all(self) -> None:
+        failures = 0
+        while (record := self._next()) is not None:
+            try:
+                self._backend.deliver(record["route"], record["body"])
+            except Rejected as error:
+                log.warning("the backend refused event %d (%s): %s", record["sequence"], record["kind"], error)
+            except Unavailable as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("the backend does not answer (%s); the job goes on and tells it later", error)
+                if not self._pause(failures):
+                    return
+                continue
+            if failures:
+                log.info("the backend answers again after %d failed calls", failures)
+            failures = 0
+            self._settle(record)
+
+    def _next(self) -> Record | None:
+        """The oldest undelivered event; None when the outbox is closed and nothing is left."""
+        with self._changed:
+            while not self._pending and self._deadline is None:
+                self._changed.wait()
+            return self._pending[0] if self._pending else None
+
+    def _pause(self, failures: int) -> bool:
+        """Exponential back-off with jitter; False when the time to deliver is over."""
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - 1, 10)) * random.uniform(0.7, 1.3)
+        wake = time.monotonic() + pause
+        with self._changed:
+            if self._deadline is None:
+                self._changed.wait_for(lambda: self._deadline is not None, timeout=pause)
+            if self._deadline is None:
+                return True
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            # Closing: the backend had its chance to recover while we trained; ask often, the time is short.
+            self._changed.wait(max(0.0, min(wake - time.monotonic(), 1.0, remaining)))
+            return True
+
+    def _settle(self, record: Record) -> None:
+        with self._changed:
+            self._pending.popleft()
+        try:
+            write_json(self._cursor_path, {"delivered": record["sequence"]})
+        except OSError as error:
+            log.warning("the delivery state cannot be written: %s", error)
+
+
+def read_events(path: Path) -> list[Record]:
+    """All whole records of an event log; a torn line (killed writer, full disk) is skipped."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(orjson.JSONDecodeError):
+            records.append(orjson.loads(line))
+    return records
+
+
+def _read_cursor(path: Path) -> int:
+    return int(orjson.loads(path.read_bytes())["delivered"]) if path.exists() else 0

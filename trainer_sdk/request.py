@@ -1,0 +1,214 @@
+"""From environment variables to one typed specification. Two dialects, one table, every problem at once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainer_sdk.errors import ConfigError
+from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.platform_tree import is_generic_tree, wishes
+from trainer_sdk.settings import settings_problems
+from trainer_sdk.tasks import TASK_ALIASES
+
+HINT = "docs/environment.md lists every variable and CONFIG key"
+
+WITH_VARIABLES = {"epochs", "batch", "lr0", "imgsz", "device"}
+# One row per value: our name, the environment variables and the CONFIG keys that may carry it (contract 0 and 1).
+NAMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("epochs", ("EPOCHS",), ("epochs",)),
+    ("batch", ("BATCH_SIZE",), ("batch", "batch_size")),
+    ("lr0", ("LEARNING_RATE",), ("lr0", "learning_rate")),
+    ("imgsz", ("IMGSZ",), ("imgsz", "image_size")),
+    ("device", ("DEVICE",), ("device",)),
+    *((name, (), (name,)) for name in TrainConfig.model_fields if name not in WITH_VARIABLES),
+)
+NOT_YET = {"hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "flipud"}
+"""Keys of older trainers (contract 0) that this version does not honour: refused by name, not silently dropped."""
+KEY_TO_NAME = {key: name for name, _, keys in NAMES for key in keys}
+
+Given = tuple[str, Any]
+"""Where a value came from, as the user would write it, and the value."""
+
+
+def read_train_spec(environ: Mapping[str, str]) -> TrainSpec:
+    """The job that the environment asks for.
+
+    Raises:
+        ConfigError: with every problem of the request in one message.
+    """
+    problems = settings_problems(environ)
+    config, notes = _read_config(environ, problems)
+    dataset = _read_dataset(environ, problems)
+    job_id = _read_job_id(environ, problems)
+    task = _read_task(environ, problems)
+    model_name = environ.get("MODEL_NAME", "").strip()
+    if not model_name:
+        problems.append("MODEL_NAME is missing (`python -m mmtrain.recipes` lists the models)")
+    if problems or config is None or dataset is None:
+        raise ConfigError.of_problems("the request cannot be honoured", problems, hint=HINT)
+    return TrainSpec(
+        job_id=job_id, task=task, model_name=model_name, dataset=dataset, config=config, notes=tuple(notes)
+    )
+
+
+def job_id_of(environ: Mapping[str, str]) -> str | None:
+    """The id alone, for reporting a request that cannot be read any further. None: absent or unusable."""
+    found = environ.get("JOB_ID", "").strip()
+    return found if re.fullmatch(TrainSpec.model_fields["job_id"].metadata[0].pattern, found) else None
+
+
+def _read_job_id(environ: Mapping[str, str], problems: list[str]) -> str:
+    found = environ.get("JOB_ID", "").strip()
+    if not found:
+        problems.append("JOB_ID is missing")
+    elif job_id_of(environ) is None:
+        problems.append(f"JOB_ID={found!r} may hold only letters, digits, '.', '_' and '-' (64 at most)")
+    elif environ.get("CALLBACK_URL", "").strip() and not found.isdecimal():
+        problems.append(f"JOB_ID={found!r} must be a number when CALLBACK_URL is given: the backend's ids are integers")
+    return found
+
+
+def _read_task(environ: Mapping[str, str], problems: list[str]) -> Any:
+    name = environ.get("TASK_TYPE", "").strip().lower()
+    if name and name not in TASK_ALIASES:
+        problems.append(f"TASK_TYPE={name!r} is unknown{_did_you_mean(name, TASK_ALIASES)}")
+    return TASK_ALIASES.get(name)
+
+
+def _read_dataset(environ: Mapping[str, str], problems: list[str]) -> DatasetRef | None:
+    """DATASET_PATH is a local folder; otherwise DATASET_S3_URI in any of its forms, or the bare DATASET_ID."""
+    path = environ.get("DATASET_PATH", "").strip() or None
+    uri = environ.get("DATASET_S3_URI", "").strip()
+    given_id = environ.get("DATASET_ID", "").strip().strip("/")
+    bucket = prefix = None
+    if uri.startswith("/") or uri.startswith("file://"):
+        local = uri.removeprefix("file://")
+        if path and path.rstrip("/") != local.rstrip("/"):
+            problems.append(f"DATASET_PATH={path!r} and DATASET_S3_URI={uri!r} name different folders: give one")
+        path = path or local
+    elif uri.startswith("s3://"):
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket or not prefix.strip("/"):
+            problems.append(f"DATASET_S3_URI={uri!r} lacks a bucket or a folder (s3://bucket/datasets/<id>/)")
+    uri_id = uri.rstrip("/").rpartition("/")[2]
+    if uri_id and given_id and uri_id != given_id:
+        problems.append(f"DATASET_ID={given_id!r} and DATASET_S3_URI={uri!r} name different data sets: give one")
+    dataset_id = given_id or uri_id or (path or "").rstrip("/").rpartition("/")[2]
+    if not dataset_id:
+        problems.append("no data set: set DATASET_PATH (a local folder), DATASET_S3_URI or DATASET_ID")
+        return None
+    version_hash = environ.get("DATASET_VERSION_HASH", "").strip().removeprefix("sha256:") or None
+    if version_hash and not re.fullmatch(r"[0-9a-f]{64}", version_hash):
+        problems.append(f"DATASET_VERSION_HASH={version_hash!r} is not a sha256 (64 hex digits)")
+        version_hash = None
+    return DatasetRef(
+        id=dataset_id,
+        path=path,
+        bucket=bucket,
+        prefix=(prefix.strip("/") if prefix else f"datasets/{dataset_id}") + "/",
+        snapshot_id=environ.get("SNAPSHOT_ID", "").strip() or None,
+        version_hash=version_hash,
+    )
+
+
+def _read_config(environ: Mapping[str, str], problems: list[str]) -> tuple[TrainConfig | None, list[str]]:
+    given: dict[str, list[Given]] = {name: [] for name, _, _ in NAMES}
+    for name, variables, _ in NAMES:
+        given[name] += [(variable, _typed(environ[variable])) for variable in variables if environ.get(variable)]
+    notes = _collect_config(environ.get("CONFIG", ""), given, problems)
+    chosen = {name: _agreed(values, problems) for name, values in given.items() if values}
+    try:
+        return TrainConfig(**{name: value for name, (_, value) in chosen.items()}), notes
+    except ValidationError as error:
+        problems += _in_the_users_words(error, chosen)
+        return None, notes
+
+
+def _collect_config(text: str, given: dict[str, list[Given]], problems: list[str]) -> list[str]:
+    """Adds what CONFIG says to `given`; returns the notes on what had no effect."""
+    if not text.strip():
+        return []
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        problems.append(
+            f"CONFIG is not JSON: {error.msg} at character {error.pos}, "
+            f"near {text[max(0, error.pos - 20) : error.pos + 20]!r}"
+        )
+        return []
+    if not isinstance(config, dict):
+        problems.append(f"CONFIG must be a JSON object, found {type(config).__name__}")
+        return []
+    notes: list[str] = []
+    for where, key, value in _keys(config, notes, given, problems):
+        if key in KEY_TO_NAME:
+            if value is not None:
+                given[KEY_TO_NAME[key]].append((f"{where}.{key}", value))
+        elif key in NOT_YET:
+            problems.append(f"{where}.{key} is not supported by this version")
+        else:
+            problems.append(f"{where}.{key} is unknown{_did_you_mean(key, KEY_TO_NAME)}")
+    return notes
+
+
+def _keys(
+    config: dict[str, Any], notes: list[str], given: dict[str, list[Given]], problems: list[str]
+) -> Iterator[tuple[str, str, Any]]:
+    """Every (place, key, value) of the flat, the basic/advanced and the platform's form."""
+    for key, value in config.items():
+        if key not in ("basic", "advanced", "advanced_config"):
+            yield "CONFIG", key, value
+        elif value is not None and not isinstance(value, dict):
+            problems.append(f"CONFIG.{key} must be an object, found {type(value).__name__}")
+        elif value and is_generic_tree(value):
+            chosen, ignored = wishes(value)
+            notes += ignored
+            for name, (leaf, wish) in chosen.items():
+                given[name] = [(f"CONFIG.{key}.{leaf}", wish)]  # chosen by hand: wins over the level above
+        elif value:
+            yield from ((f"CONFIG.{key}", inner, item) for inner, item in value.items())
+
+
+def _agreed(values: list[Given], problems: list[str]) -> Given:
+    """One value; a name given twice with different values is a problem that names both."""
+    first = values[0]
+    for other in values[1:]:
+        if _comparable(other[1]) != _comparable(first[1]):
+            problems.append(f"{first[0]}={first[1]!r} and {other[0]}={other[1]!r} contradict each other: give one")
+    return first
+
+
+def _comparable(value: Any) -> Any:
+    typed = _typed(value) if isinstance(value, str) else value
+    return tuple(typed) if isinstance(typed, list) else typed
+
+
+def _typed(text: str) -> Any:
+    """Environment variables are text: a number or a list where it reads as one, else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _in_the_users_words(error: ValidationError, chosen: Mapping[str, Given]) -> list[str]:
+    """Pydantic's findings under the names the user wrote, one line per value."""
+    lines: dict[str, str] = {}
+    for detail in error.errors():
+        name = str(detail["loc"][0])
+        source, value = chosen[name]
+        lines.setdefault(
+            name, f"{source}={value!r}: {detail['msg'].lower()} ({TrainConfig.model_fields[name].description})"
+        )
+    return list(lines.values())
+
+
+def _did_you_mean(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(sorted(known))})"

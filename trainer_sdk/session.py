@@ -1,0 +1,280 @@
+"""One job from its first sign of life to exactly one outcome, whatever happens in between."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import logging
+import signal
+import time
+import traceback as tracebacks
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from trainer_sdk.backends import Backend, FileBackend, HttpBackend
+from trainer_sdk.console import set_up_logging
+from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
+from trainer_sdk.events import Completed, Event, Failed, LogLine, Progress, Started
+from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.outbox import Outbox
+from trainer_sdk.request import job_id_of, read_train_spec
+from trainer_sdk.settings import Settings
+from trainer_sdk.storage import disk_full
+from trainer_sdk.workspace import Workspace, write_json
+
+log = logging.getLogger("trainer")
+
+
+class Outcome(BaseModel):
+    """How the job ended: ``outcome.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    status: Literal["completed", "failed", "interrupted", "cancelled"]
+    exit_code: int
+    phase: str
+    code: str | None = None
+    message: str | None = None
+    hint: str | None = None
+    retryable: bool = False
+    traceback: str | None = None
+    timings_s: dict[str, float]
+    undelivered_events: int = 0
+
+
+class JobSession:
+    """The job's voice and its last word. Use as a context manager; never let an exception of a job pass it."""
+
+    def __init__(self, environ: Mapping[str, str], *, log_level: str = "INFO") -> None:
+        set_up_logging(log_level)
+        self.settings = Settings.from_env(environ)
+        self.exit_code = 1
+        self.timings_s: dict[str, float] = {}
+        self.already_completed = False
+        self._spec, self._request_error = _read_or_error(environ)
+        self._job_id = job_id_of(environ)
+        self._phase = "request"
+        self._outcome: Completed | None = None
+        self._epochs_completed = 0
+        self._leaving = False
+        self._outbox: Outbox | None = None
+        self._workspace: Workspace | None = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], *, kind: Literal["train"], log_level: str = "INFO") -> JobSession:
+        """A session never fails to be made: a request that cannot be read is this session's outcome."""
+        return cls(environ, log_level=log_level)
+
+    @property
+    def spec(self) -> TrainSpec:
+        """Raises: ConfigError."""
+        if self._spec is None:
+            assert self._request_error is not None
+            raise self._request_error
+        return self._spec
+
+    @property
+    def workspace(self) -> Workspace:
+        if self._workspace is None:
+            raise ConfigError("JOB_ID is missing: there is no folder to work in", hint="set JOB_ID")
+        return self._workspace
+
+    def __enter__(self) -> JobSession:
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        if self._job_id is not None:
+            self._open_folder(self._job_id)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._leaving = True
+        if self.already_completed and error is None:
+            self.exit_code = self._deliver_the_rest()
+            return True
+        if error is None and self._outcome is None:
+            error = RuntimeError("the job ended without an outcome")
+        outcome = self._succeeded() if error is None else self._failed(error)
+        self.exit_code = outcome.exit_code
+        undelivered = self._deliver_the_rest()
+        if undelivered and outcome.status == "completed":
+            self.exit_code = EXIT_UNDELIVERED
+        self._record(outcome.model_copy(update={"exit_code": self.exit_code, "undelivered_events": self._undelivered}))
+        return True
+
+    def tell(self, event: Event) -> None:
+        """Tells the backend; returns at once."""
+        if isinstance(event, Progress):
+            self._epochs_completed = max(self._epochs_completed, event.current_epoch)
+        if self._outbox is not None:
+            self._outbox.tell(event)
+
+    def log(
+        self, message: str, *, event_type: str = "training", level: Literal["INFO", "WARNING", "ERROR"] = "INFO"
+    ) -> None:
+        """A milestone: printed here and kept on the platform's log page."""
+        log.log(getattr(logging, level), message)
+        self.tell(LogLine(event_type=event_type, level=level, message=message))
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Names the phase for failures and measures it."""
+        self._phase = name
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings_s[name] = round(time.monotonic() - started, 3)
+
+    def complete(self, outcome: Completed) -> None:
+        """The work is done and published; leaving the session says so."""
+        self._outcome = outcome
+
+    def _open_folder(self, job_id: str) -> None:
+        try:
+            self._workspace = Workspace(self.settings.workspace_dir, job_id)
+            self.already_completed = self._spec is not None and _completed_before(self._workspace.path("outcome.json"))
+            self._outbox = Outbox(self._workspace.folder, job_id, self._backend())
+            if self._spec is not None and not self.already_completed:
+                # The number of epochs may still be the recipe's to decide; the backend wants one above zero.
+                self.tell(Started(total_epochs=self._spec.config.epochs or 1))
+            if not self.already_completed:
+                self._workspace.clear()
+        except OSError as error:
+            # Kept for the body of the `with`: leaving __enter__ by an exception would skip __exit__.
+            self._spec, self._request_error = None, _unusable_folder(error, self.settings.workspace_dir)
+        if self.already_completed:
+            log.info("job %s was completed by an earlier run; nothing is trained again", job_id)
+
+    def _backend(self) -> Backend:
+        return HttpBackend(self.settings.callback_url) if self.settings.callback_url else FileBackend()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The first signal stops the work where it is; later ones, or one while reporting, change nothing."""
+        if self._leaving:
+            return
+        self._leaving = True
+        name = signal.Signals(number).name
+        raise Interrupted(f"stopped by {name} during {self._phase}", hint="run the same JOB_ID again")
+
+    def _succeeded(self) -> Outcome:
+        assert self._outcome is not None
+        self.tell(self._outcome)
+        return self._outcome_record("completed", exit_code=0)
+
+    def _failed(self, error: BaseException) -> Outcome:
+        failure = _as_job_error(error, self.settings.workspace_dir)
+        trace = "".join(tracebacks.format_exception(error))
+        if isinstance(failure, JobCancelled):
+            log.info("cancelled: %s", failure.message)
+            return self._outcome_record("cancelled", failure)
+        log.error("%s", failure.wire_text)
+        if failure.exit_code == 1:
+            log.error("%s", trace)
+        worker_trace = getattr(error, "worker_traceback", None)
+        self.tell(
+            Failed(
+                exit_code=failure.exit_code,
+                total_epochs_completed=self._epochs_completed,
+                error_message=failure.wire_text,
+                traceback=worker_trace or trace,
+            )
+        )
+        status: Literal["interrupted", "failed"] = "interrupted" if isinstance(failure, Interrupted) else "failed"
+        return self._outcome_record(status, failure, worker_trace or trace)
+
+    def _outcome_record(
+        self,
+        status: Literal["completed", "failed", "interrupted", "cancelled"],
+        failure: JobError | None = None,
+        trace: str | None = None,
+        *,
+        exit_code: int | None = None,
+    ) -> Outcome:
+        outcome = Outcome(
+            job_id=self._job_id or "",
+            status=status,
+            exit_code=failure.exit_code if failure is not None else exit_code or 0,
+            phase=self._phase,
+            code=failure.code if failure else None,
+            message=failure.message if failure else None,
+            hint=failure.hint if failure else None,
+            retryable=failure.retryable if failure else False,
+            traceback=trace,
+            timings_s=self.timings_s,
+        )
+        self._record(outcome)
+        return outcome
+
+    def _record(self, outcome: Outcome) -> None:
+        if self._workspace is None:
+            return
+        try:
+            write_json(self._workspace.path("outcome.json"), outcome.model_dump(mode="json"))
+        except OSError as error:
+            log.error("outcome.json cannot be written: %s", error)
+
+    @property
+    def _undelivered(self) -> int:
+        return self._outbox.undelivered if self._outbox else 0
+
+    def _deliver_the_rest(self) -> int:
+        """Returns 0, or EXIT_UNDELIVERED when events stay in the folder for a later run."""
+        if self._outbox is None or self._outbox.close(self.settings.delivery_timeout_s):
+            return 0
+        log.error(
+            "%d events could not be delivered to %s; running the same JOB_ID again delivers them",
+            self._undelivered,
+            self.settings.callback_url,
+        )
+        return EXIT_UNDELIVERED
+
+
+def _read_or_error(environ: Mapping[str, str]) -> tuple[TrainSpec | None, JobError | None]:
+    try:
+        return read_train_spec(environ), None
+    except JobError as error:
+        return None, error
+
+
+def _completed_before(path: Path) -> bool:
+    if not path.exists():
+        return False
+    found: dict[str, Any] = orjson.loads(path.read_bytes())
+    return bool(found["status"] == "completed")
+
+
+def _unusable_folder(error: OSError, folder: Path) -> ResourceError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(error, folder)
+    return ResourceError(
+        f"the work folder {folder} cannot be used: {error.strerror}", hint="set WORKSPACE_DIR to a writable folder"
+    )
+
+
+def _as_job_error(error: BaseException, workspace_dir: Path) -> JobError:
+    """What a user is told. Only what we can name gets a name."""
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("stopped from the keyboard")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(error, workspace_dir)
+    if isinstance(error, MemoryError):
+        return ResourceError("out of memory in the parent process", hint="give the job more memory")
+    return JobError(f"{type(error).__name__}: {error}", hint="this is a bug: please report it with the traceback")
+
+
+def log_level_of(arguments: Sequence[str]) -> str:
+    """The platform starts every script with ``--log-level INFO``; unknown arguments end the process with usage."""
+    parser = argparse.ArgumentParser(description="Configured by environment variables: docs/environment.md.")
+    parser.add_argument("--log-level", default="INFO", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return str(parser.parse_args(arguments[1:]).log_level)

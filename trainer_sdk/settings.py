@@ -1,0 +1,121 @@
+"""Where the job works and with which keys. Kept apart from the specification, which holds no secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+API_PREFIX = "/api/v1"
+
+
+class StorageSettings(BaseModel):
+    """One object store: an S3 endpoint (path style, signature v4), or a folder as ``file:///folder``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: str
+    endpoint: str
+    access_key: SecretStr
+    secret_key: SecretStr
+    bucket: str
+    from_environment: bool
+    """False: nothing was configured and these are the platform's development defaults."""
+
+
+class Settings(BaseModel):
+    """Everything about the surroundings of a job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    callback_url: str | None
+    workspace_dir: Path
+    dataset_cache_dir: Path
+    weights_dir: Path | None
+    weights_cache_dir: Path
+    weights_mirror: str | None
+    datasets: StorageSettings
+    checkpoints: StorageSettings
+    delivery_timeout_s: float
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads the names of the platform contract, sections 0, 1.5 and 1.6; problems are `settings_problems`'."""
+        cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openmmlab-trainer"
+        weights = environ.get("WEIGHTS_DIR")
+        return cls(
+            callback_url=callback_base(environ.get("CALLBACK_URL", "")),
+            workspace_dir=Path(environ.get("WORKSPACE_DIR") or "workspace").absolute(),
+            dataset_cache_dir=Path(environ.get("DATASET_CACHE_DIR") or cache / "datasets").absolute(),
+            weights_dir=Path(weights).absolute() if weights else None,
+            weights_cache_dir=cache / "weights",
+            weights_mirror=environ.get("WEIGHTS_MIRROR") or None,
+            datasets=_storage(
+                environ, "EXTERNAL", "http://localhost:9000", "EXTERNAL_BUCKET_DATASETS", "training-datasets"
+            ),
+            checkpoints=_storage(
+                environ, "INTERNAL", "http://localhost:9002", "INTERNAL_BUCKET_CHECKPOINTS", "training-checkpoints"
+            ),
+            delivery_timeout_s=_positive_seconds(environ.get("DELIVERY_TIMEOUT_S"), default=60.0),
+        )
+
+
+def settings_problems(environ: Mapping[str, str]) -> list[str]:
+    """What is wrong with the surroundings, in words."""
+    problems = []
+    callback = environ.get("CALLBACK_URL", "").strip()
+    if callback and not _is_http_url(callback):
+        problems.append(f"CALLBACK_URL={callback!r} is not an http(s) URL such as http://backend:8000/api/v1")
+    for role in ("EXTERNAL", "INTERNAL"):
+        endpoint = environ.get(f"{role}_STORAGE_ENDPOINT", "").strip()
+        if endpoint and not (_is_http_url(endpoint) or endpoint.startswith("file:///")):
+            problems.append(f"{role}_STORAGE_ENDPOINT={endpoint!r} is neither an http(s) URL nor file:///folder")
+    if _positive_seconds(environ.get("DELIVERY_TIMEOUT_S"), default=1.0) < 0:
+        problems.append(f"DELIVERY_TIMEOUT_S={environ['DELIVERY_TIMEOUT_S']!r} is not a number of seconds")
+    return problems
+
+
+def callback_base(url: str) -> str | None:
+    """The API base that callback paths are appended to; None when there is no backend.
+
+    A bare host gets ``/api/v1``; older trainers were given ``.../api/v1/training``.
+    """
+    url = url.strip().rstrip("/")
+    if not _is_http_url(url):
+        return None
+    if not urlsplit(url).path:
+        return url + API_PREFIX
+    return re.sub(r"(/api/v1)/training$", r"\1", url)
+
+
+def _is_http_url(text: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _positive_seconds(text: str | None, *, default: float) -> float:
+    """The number, or -1 for what is not one."""
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        return -1.0
+    return seconds if seconds >= 0 else -1.0
+
+
+def _storage(
+    environ: Mapping[str, str], role: str, endpoint: str, bucket_name: str, default_bucket: str
+) -> StorageSettings:
+    names = [f"{role}_STORAGE_{part}" for part in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY")]
+    return StorageSettings(
+        role=role,
+        endpoint=environ.get(names[0]) or endpoint,
+        access_key=SecretStr(environ.get(names[1]) or "minioadmin"),
+        secret_key=SecretStr(environ.get(names[2]) or "minioadmin"),
+        bucket=environ.get(bucket_name) or default_bucket,
+        from_environment=any(environ.get(name) for name in (*names, bucket_name)),
+    )
