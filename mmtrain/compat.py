@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
+import importlib.util
 import io
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,28 +22,29 @@ def apply() -> None:
     define_torchvision_schemas()
 
 
-def define_torchvision_schemas() -> Any:
+def define_torchvision_schemas() -> None:
     """Makes `import torchvision` work when its compiled operators do not fit the installed torch.
 
     A torchvision built for CUDA beside a CPU build of torch fails with "operator torchvision::nms does not exist":
     it registers meta kernels for operators that its C++ part never defined. mm* uses other parts of it only, so
     declaring the two schemas is enough. With fitting builds this does nothing.
-
-    Returns:
-        The library that holds the schemas (they live as long as it does), or None.
     """
     import torch
 
-    if torch.version.cuda is not None or importlib.metadata.version("torchvision").endswith("+cpu"):
-        return None
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _kept.append(library)
-    return library
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return
+    try:
+        torch.ops.load_library(Path(spec.origin).parent / "_C.so")
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept.append(library)
 
 
 _kept: list[Any] = []
+"""Schemas live as long as the library object that declared them."""
 
 
 def import_quietly(name: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer_sdk.events import Numbers
+from trainer_sdk.tasks import Task
 
 REPORT_NAMES = {
     "bbox_mAP": "mAP@0.5:0.95",
@@ -18,6 +19,12 @@ UI_NAMES = {
     "segm_mAP": "mAP50-95(M)",
     "segm_mAP_50": "mAP50(M)",
 }
+
+
+def mm_metric_names(task: Task) -> tuple[str, ...]:
+    """What MMDetection measures for a task, as far as we know names for it."""
+    kinds = ("bbox", "segm") if task is Task.INSTANCE else ("bbox",)
+    return tuple(f"coco/{name}" for name in REPORT_NAMES if name.startswith(kinds))
 
 
 def report_name(mm_name: str) -> str:

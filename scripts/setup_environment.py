@@ -28,32 +28,45 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT_FROM_SOURCE = ("onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation", "xtcocotools")
 OWN_TORCH = re.compile(r"^(torch|torchvision|triton|nvidia-.*|cuda-.*)$")
 """What a CPU build of torch replaces or does not need."""
+BUILD_TOOLS = ("cython", "ninja", "setuptools", "uv", "wheel")
+QUIETLY = ("--quiet", "--no-config")
+"""uv would read pyproject.toml's settings, which are for resolving and contradict installing from a complete lock."""
 
 
 def main() -> int:
     args = parse_arguments()
-    lock = read_lock(args.lock)
+    wanted = read_lock(ROOT / ("requirements.lock" if args.runtime_only else "requirements-dev.lock"))
+    tools = {name: block for name, block in read_lock(ROOT / "requirements-dev.lock").items() if name in BUILD_TOOLS}
     stamp = args.venv / ".complete"
-    fingerprint = hashlib.sha256((args.lock.read_text() + args.torch + cuda_architectures()).encode()).hexdigest()
+    fingerprint = hashlib.sha256(repr((wanted, args.torch, cuda_architectures())).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == fingerprint:
         say(f"{args.venv} is up to date")
         return 0
     check_machine()
     started = time.monotonic()
-    make_venv(args.venv, lock)
+    make_venv(args.venv, tools["uv"])
     python = args.venv / "bin" / "python"
+    locked = wanted | tools
     if args.torch == "cpu":
         say("torch: the build that pip finds here (TORCH=cpu)")
-        run([python, "-m", "pip", "install", "--quiet", *(version_of(lock, name) for name in ("torch", "torchvision"))])
-        lock = {name: block for name, block in lock.items() if not OWN_TORCH.match(name)}
-    say(f"installing {len(lock) - len(BUILT_FROM_SOURCE)} locked packages")
-    install_locked(args.venv, {name: block for name, block in lock.items() if name not in BUILT_FROM_SOURCE})
-    wheels = built_wheels(python, lock)
-    run(
-        [args.venv / "bin" / "uv", "pip", "install", "--quiet", "--no-config", "--no-deps", "--python", python, *wheels]
-    )
+        run(
+            [
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                *(version_of(locked, name) for name in ("torch", "torchvision")),
+            ]
+        )
+        locked = {name: block for name, block in locked.items() if not OWN_TORCH.match(name)}
+    install_locked(args.venv, {name: block for name, block in locked.items() if name not in BUILT_FROM_SOURCE})
+    wheels = built_wheels(python, locked)
+    run([args.venv / "bin" / "uv", "pip", "install", *QUIETLY, "--no-deps", "--python", python, *wheels])
     say("checking that every package imports and that its compiled parts work")
     run([python, ROOT / "scripts" / "check_imports.py"])
+    if args.runtime_only:
+        run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *sorted(tools.keys() - wanted.keys())])
     stamp.write_text(fingerprint)
     say(f"{args.venv} is ready after {time.monotonic() - started:.0f} s")
     return 0
@@ -62,7 +75,7 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    parser.add_argument("--lock", type=Path, default=ROOT / "requirements-dev.lock")
+    parser.add_argument("--runtime-only", action="store_true", help="for images: no development tools")
     parser.add_argument("--torch", choices=("locked", "cpu"), default="locked", help="'cpu': whatever build pip finds")
     return parser.parse_args()
 
@@ -95,17 +108,18 @@ def version_of(lock: dict[str, str], name: str) -> str:
     return lock[name].split(" ")[0].split("[")[0]
 
 
-def make_venv(venv: Path, lock: dict[str, str]) -> None:
+def make_venv(venv: Path, uv: str) -> None:
     say(f"creating {venv}")
     run([sys.executable, "-m", "venv", "--clear", venv])
-    with requirements_file({"uv": lock["uv"]}) as path:
+    with requirements_file({"uv": uv}) as path:
         run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", path])
 
 
 def install_locked(venv: Path, blocks: dict[str, str]) -> None:
+    say(f"installing {len(blocks)} locked packages")
     with requirements_file(blocks) as path:
         uv = [venv / "bin" / "uv", "pip", "install", "--python", venv / "bin" / "python"]
-        run([*uv, "--quiet", "--no-config", "--no-deps", "--require-hashes", "-r", path])
+        run([*uv, *QUIETLY, "--no-deps", "--require-hashes", "-r", path])
 
 
 def built_wheels(python: Path, lock: dict[str, str]) -> list[Path]:

@@ -15,6 +15,11 @@ class Rejected(Exception):
 class Unavailable(Exception):
     """The backend could not be reached or broke (connection, timeout, 5xx): later may help."""
 
+    def __init__(self, message: str, *, broke: bool = False) -> None:
+        super().__init__(message)
+        self.broke = broke
+        """It answered 500: perhaps it is this very event that it cannot take."""
+
 
 class Backend(Protocol):
     """Takes one call; raises `Rejected` or `Unavailable`."""
@@ -52,7 +57,8 @@ class HttpBackend:
         except httpx.HTTPError as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         if response.status_code >= 500 or response.status_code in (408, 429):
-            raise Unavailable(f"HTTP {response.status_code}: {response.text[:200]}")
+            broke = response.status_code == 500
+            raise Unavailable(f"HTTP {response.status_code}: {response.text[:200]}", broke=broke)
         if response.status_code >= 400:
             raise Rejected(f"HTTP {response.status_code}: {response.text[:200]}")
 

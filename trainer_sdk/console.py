@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore", "matplotlib")
+QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore", "matplotlib", "faster_coco_eval", "PIL")
 
 
 class JsonLines(logging.Formatter):
@@ -19,11 +19,16 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _printable(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _printable(self.formatException(record.exc_info))
         return orjson.dumps(line).decode()
+
+
+def _printable(text: str) -> str:
+    """Without half surrogate pairs: a file name that is not UTF-8 must not silence a line."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def set_up_logging(level: str) -> None:

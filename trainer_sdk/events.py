@@ -18,24 +18,29 @@ def finite_or_none(value: Any) -> float | None:
     """NaN and infinity are 500 on the backend's database; a diverged loss must not silence the job."""
     if value is None:
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the largest float
+        return None
     return number if math.isfinite(number) else None
 
 
-def _without_nul(text: str) -> str:
-    return text.replace("\x00", "\ufffd")
+def _storable(text: str) -> str:
+    """Neither NUL (500 on the backend) nor half a surrogate pair (from a file name; cannot be sent as UTF-8)."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _cut(length: int) -> BeforeValidator:
-    return BeforeValidator(lambda text: text if text is None else _without_nul(str(text))[:length])
+    return BeforeValidator(lambda text: text if text is None else _storable(str(text))[:length])
 
 
 Number = Annotated[float | None, BeforeValidator(finite_or_none)]
-Numbers = dict[str, Number]
 Percent = Annotated[float, BeforeValidator(lambda value: min(100.0, max(0.0, finite_or_none(value) or 0.0)))]
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
+Numbers = dict[Text, Number]
+Name50 = Annotated[str, _cut(50)]
 Path500 = Annotated[str | None, _cut(500)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Event(BaseModel):
@@ -70,7 +75,7 @@ class Started(Event):
 
     status: Literal["running"] = "running"
     current_epoch: Count = 0
-    total_epochs: Annotated[int, Field(gt=0)]
+    total_epochs: Annotated[int, Field(gt=0, lt=2**31)]
     progress_percent: Percent = 0.0
 
 
@@ -82,7 +87,7 @@ class Progress(Event):
 
     status: Literal["running"] = "running"
     current_epoch: Count
-    total_epochs: Annotated[int, Field(gt=0)]
+    total_epochs: Annotated[int, Field(gt=0, lt=2**31)]
     progress_percent: Percent
     metrics: Metrics | None = None
     checkpoint_path: Path500 = None
@@ -98,14 +103,14 @@ class Validation(Event):
 
     epoch: Count
     task_type: Task
-    primary_metric_name: str
+    primary_metric_name: Name50
     primary_metric_value: Number
     overall_loss: Number = None
     metrics: Numbers
-    per_class_metrics: dict[str, Numbers] = Field(default_factory=dict)
+    per_class_metrics: dict[Text, Numbers] = Field(default_factory=dict)
     confusion_matrix: list[list[Count]] | None = None
-    class_names: list[str] = Field(default_factory=list)
-    visualization_urls: dict[str, str] = Field(default_factory=dict)
+    class_names: list[Text] = Field(default_factory=list)
+    visualization_urls: dict[Text, Text] = Field(default_factory=dict)
 
 
 class LogLine(Event):
@@ -114,10 +119,10 @@ class LogLine(Event):
     kind: ClassVar[str] = "log"
     route: ClassVar[str] = "/training/jobs/{id}/callback/logs"
 
-    event_type: Annotated[str, Field(max_length=10)] = "training"
+    event_type: Annotated[str, AfterValidator(_storable), Field(max_length=10)] = "training"
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     message: Text
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[Text, Text | Number] = Field(default_factory=dict)
 
 
 class Completed(Event):

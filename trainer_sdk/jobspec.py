@@ -37,7 +37,7 @@ class TrainConfig(Frozen):
     lr0: float | None = Field(None, gt=0, lt=10, description="learning rate at that batch size")
     optimizer: Literal["SGD", "Adam", "AdamW"] | None = Field(None, description="optimizer")
     device: Annotated[str | None, BeforeValidator(_device_text)] = Field(
-        None, pattern=r"^(cpu|\d+(-\d+)?(,\d+(-\d+)?)*)$", description="cpu, or GPU numbers: 0 | 0,1 | 0-3"
+        None, pattern=r"^(cpu|\d+(-\d+)?(,\d+(-\d+)?)*)$", description="cpu, or GPU numbers such as 0, 0,1 or 0-3"
     )
     workers: int | None = Field(None, ge=0, le=256, description="data loading processes per device")
     imgsz: Annotated[Size | None, BeforeValidator(_width_height)] = Field(
@@ -71,7 +71,9 @@ class TrainConfig(Frozen):
     norm_eval: bool | None = Field(None, description="freeze the backbone's batch norm statistics")
     primary_metric: str | None = Field(None, description="metric that chooses the best checkpoint")
     primary_metric_mode: Literal["max", "min"] | None = Field(None, description="max or min")
-    split_config: dict[str, Any] | None = Field(None, description="how images are split (contract 4.6)")
+    split_config: dict[str, Any] | None = Field(
+        None, description="how images are split: {method, ratio, seed, splits, exclude_images}"
+    )
 
 
 class DatasetRef(Frozen):

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
+MOST_500S = 6
+DISPENSABLE = frozenset({"started", "progress", "log"})
+"""At the end, one of these that the backend cannot take (500) must not hold up the outcome behind it."""
 OUTCOMES = frozenset({"completed", "failed"})
 
 Record = dict[str, Any]
@@ -39,12 +42,15 @@ class Outbox:
         self._path = folder / "events.jsonl"
         self._cursor_path = folder / "outbox.json"
         self._job_id = job_id
+        self._wire_id = int(job_id) if job_id.isdecimal() and len(job_id) <= 18 else job_id
         self._backend = backend
         records = read_events(self._path)
         delivered = _read_cursor(self._cursor_path)
-        self._sequence = records[-1]["sequence"] if records else 0
+        self._sequence = max(records[-1]["sequence"] if records else 0, delivered)  # a full disk may have cost records
         self._pending: deque[Record] = deque(record for record in records if record["sequence"] > delivered)
         self._changed = threading.Condition()
+        self._refused_outcomes = 0
+        self._broken = 0
         self._deadline: float | None = None
         self._file = self._open_log()
         self._thread = threading.Thread(target=self._deliver_all, name="outbox", daemon=True)
@@ -52,7 +58,7 @@ class Outbox:
 
     @property
     def undelivered(self) -> int:
-        return len(self._pending)
+        return len(self._pending) + self._refused_outcomes
 
     def tell(self, event: Event) -> None:
         """Records the event and returns; delivery is the thread's business. Never raises for a full disk."""
@@ -63,7 +69,7 @@ class Outbox:
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "kind": event.kind,
                 "route": event.route.replace("{id}", self._job_id),
-                "body": event.body(int(self._job_id) if self._job_id.isdecimal() else self._job_id),
+                "body": event.body(self._wire_id),
             }
             self._append(record)
             self._pending.append(record)
@@ -73,7 +79,7 @@ class Outbox:
         """Delivers what is left within the time given; what then remains stays for a later run.
 
         Returns:
-            Whether everything was delivered (or refused for good).
+            Whether everything was delivered; what the backend refused for good counts, except an outcome.
         """
         with self._changed:
             self._deadline = time.monotonic() + timeout_s
@@ -82,7 +88,7 @@ class Outbox:
         self._backend.close()
         with contextlib.suppress(OSError):  # a full disk: the events were told all the same
             self._file.close()
-        return not self._pending
+        return not self.undelivered
 
     def _open_log(self) -> Any:
         file = self._path.open("ab")
@@ -105,9 +111,7 @@ class Outbox:
         failures = 0
         while (record := self._next()) is not None:
             try:
-                self._backend.deliver(record["route"], record["body"])
-            except Rejected as error:
-                log.warning("the backend refused event %d (%s): %s", record["sequence"], record["kind"], error)
+                refused = self._call(record)
             except Unavailable as error:
                 failures += 1
                 if failures == 1:
@@ -118,14 +122,37 @@ class Outbox:
             if failures:
                 log.info("the backend answers again after %d failed calls", failures)
             failures = 0
-            self._settle(record)
+            self._settle(record, refused=refused)
+
+    def _call(self, record: Record) -> bool:
+        """One delivery.
+
+        Returns:
+            whether the backend refused the event for good.
+
+        Raises:
+            Unavailable: to be tried again.
+        """
+        try:
+            self._backend.deliver(record["route"], record["body"])
+        except Rejected as error:
+            log.warning("the backend refused event %d (%s): %s", record["sequence"], record["kind"], error)
+            return True
+        except Unavailable as error:
+            self._broken += error.broke
+            if self._deadline is None or self._broken < MOST_500S or record["kind"] not in DISPENSABLE:
+                raise
+            log.warning("event %d (%s) is left out: %s", record["sequence"], record["kind"], error)
+        self._broken = 0
+        return False
 
     def _next(self) -> Record | None:
-        """The oldest undelivered event; None when the outbox is closed and nothing is left."""
+        """The oldest undelivered event; None when the outbox is closed and nothing, or no time, is left."""
         with self._changed:
             while not self._pending and self._deadline is None:
                 self._changed.wait()
-            return self._pending[0] if self._pending else None
+            too_late = self._deadline is not None and time.monotonic() >= self._deadline
+            return self._pending[0] if self._pending and not too_late else None
 
     def _pause(self, failures: int) -> bool:
         """Exponential back-off with jitter; False when the time to deliver is over."""
@@ -143,9 +170,14 @@ class Outbox:
             self._changed.wait(max(0.0, min(wake - time.monotonic(), 1.0, remaining)))
             return True
 
-    def _settle(self, record: Record) -> None:
+    def _settle(self, record: Record, *, refused: bool) -> None:
+        """Done with this event; but a refused outcome is tried again by a later run, unless later events follow it."""
+        kept = refused and record["kind"] in OUTCOMES
         with self._changed:
             self._pending.popleft()
+            self._refused_outcomes = int(kept)
+        if kept:
+            return
         try:
             write_json(self._cursor_path, {"delivered": record["sequence"]})
         except OSError as error:

@@ -2,12 +2,12 @@
 
 Its defaults (Adam at 1e-3, 224 px, "accuracy") are not wishes and contradict the values one level up, so only a
 leaf that differs from its default counts. Leaves whose default the contract does not state cannot be told from a
-wish; they are reported as without effect and never guessed.
+wish; they never count. A leaf that was clearly chosen and that we do not honour is reported as without effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 BRANCHES = ("optimizer", "scheduler", "augmentation", "preprocessing", "validation")
@@ -15,17 +15,17 @@ BRANCHES = ("optimizer", "scheduler", "augmentation", "preprocessing", "validati
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 SCHEDULERS = {"step": "step", "cosine": "cosine", "linear": "linear", "none": "constant"}
 
-# leaf -> (the tree's default, our name, conversion)
-HONOURED: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
-    "optimizer.type": ("adam", "optimizer", lambda value: OPTIMIZERS.get(value, value)),
-    "optimizer.learning_rate": (1e-3, "lr0", float),
-    "optimizer.weight_decay": (0, "weight_decay", float),
-    "optimizer.momentum": (0.9, "momentum", float),
-    "scheduler.type": ("none", "lr_scheduler", lambda value: SCHEDULERS.get(value, value)),
-    "preprocessing.image_size": (224, "imgsz", lambda value: value),
-    "mixed_precision": (False, "amp", bool),
-    "checkpoint_interval": (10, "checkpoint_interval", int),
-    "keep_n_checkpoints": (3, "checkpoint_keep_max", int),
+# leaf -> (the tree's default, our name, our words for its values)
+HONOURED: dict[str, tuple[Any, str, Mapping[str, str]]] = {
+    "optimizer.type": ("adam", "optimizer", OPTIMIZERS),
+    "optimizer.learning_rate": (1e-3, "lr0", {}),
+    "optimizer.weight_decay": (0, "weight_decay", {}),
+    "optimizer.momentum": (0.9, "momentum", {}),
+    "scheduler.type": ("none", "lr_scheduler", SCHEDULERS),
+    "preprocessing.image_size": (224, "imgsz", {}),
+    "mixed_precision": (False, "amp", {}),
+    "checkpoint_interval": (10, "checkpoint_interval", {}),
+    "keep_n_checkpoints": (3, "checkpoint_keep_max", {}),
 }
 
 NO_EFFECT_DEFAULTS: dict[str, Any] = {
@@ -43,15 +43,15 @@ def wishes(advanced: Mapping[str, Any]) -> tuple[dict[str, tuple[str, Any]], lis
     """The leaves somebody chose.
 
     Returns:
-        our name -> (leaf, converted value), and notes on what had no effect.
+        our name -> (leaf, value in our words), and notes on what had no effect.
     """
     chosen: dict[str, tuple[str, Any]] = {}
     ignored: list[str] = []
     for leaf, value in _leaves(advanced):
         if leaf in HONOURED:
-            default, name, convert = HONOURED[leaf]
+            default, name, words = HONOURED[leaf]
             if value is not None and value != default:
-                chosen[name] = (leaf, convert(value))
+                chosen[name] = (leaf, words.get(value, value) if isinstance(value, str) else value)
         elif value is not None and value != NO_EFFECT_DEFAULTS.get(leaf, value):
             ignored.append(f"advanced_config.{leaf}={value!r} has no effect in this trainer")
     return chosen, ignored

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from trainer_sdk.errors import ConfigError
@@ -32,6 +32,8 @@ NOT_YET = {"hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "flipud"}
 """Keys of older trainers (contract 0) that this version does not honour: refused by name, not silently dropped."""
 KEY_TO_NAME = {key: name for name, _, keys in NAMES for key in keys}
 
+TEXTS = ("MODEL_NAME", "DATASET_ID", "DATASET_PATH", "DATASET_S3_URI", "SNAPSHOT_ID")
+
 Given = tuple[str, Any]
 """Where a value came from, as the user would write it, and the value."""
 
@@ -43,6 +45,7 @@ def read_train_spec(environ: Mapping[str, str]) -> TrainSpec:
         ConfigError: with every problem of the request in one message.
     """
     problems = settings_problems(environ)
+    problems += [f"{name}={environ[name]!r} is not UTF-8" for name in TEXTS if not _is_utf8(environ.get(name, ""))]
     config, notes = _read_config(environ, problems)
     dataset = _read_dataset(environ, problems)
     job_id = _read_job_id(environ, problems)
@@ -50,11 +53,18 @@ def read_train_spec(environ: Mapping[str, str]) -> TrainSpec:
     model_name = environ.get("MODEL_NAME", "").strip()
     if not model_name:
         problems.append("MODEL_NAME is missing (`python -m mmtrain.recipes` lists the models)")
+    elif len(model_name) > 100:
+        problems.append(f"MODEL_NAME={model_name[:20]!r}... has {len(model_name)} characters, 100 at most")
     if problems or config is None or dataset is None:
         raise ConfigError.of_problems("the request cannot be honoured", problems, hint=HINT)
     return TrainSpec(
         job_id=job_id, task=task, model_name=model_name, dataset=dataset, config=config, notes=tuple(notes)
     )
+
+
+def _is_utf8(text: str) -> bool:
+    """Python hands over other bytes as half surrogate pairs, which no JSON file and no request can hold."""
+    return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
 def job_id_of(environ: Mapping[str, str]) -> str | None:
@@ -135,8 +145,8 @@ def _collect_config(text: str, given: dict[str, list[Given]], problems: list[str
     if not text.strip():
         return []
     try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
+        config = orjson.loads(text)  # stricter than json: no NaN, no half characters, no 10000 brackets
+    except orjson.JSONDecodeError as error:
         problems.append(
             f"CONFIG is not JSON: {error.msg} at character {error.pos}, "
             f"near {text[max(0, error.pos - 20) : error.pos + 20]!r}"
@@ -161,7 +171,8 @@ def _keys(
     config: dict[str, Any], notes: list[str], given: dict[str, list[Given]], problems: list[str]
 ) -> Iterator[tuple[str, str, Any]]:
     """Every (place, key, value) of the flat, the basic/advanced and the platform's form."""
-    for key, value in config.items():
+    # The generic tree comes last, wherever it stands: its wishes win over the level above.
+    for key, value in sorted(config.items(), key=lambda item: isinstance(item[1], dict) and is_generic_tree(item[1])):
         if key not in ("basic", "advanced", "advanced_config"):
             yield "CONFIG", key, value
         elif value is not None and not isinstance(value, dict):
@@ -192,8 +203,8 @@ def _comparable(value: Any) -> Any:
 def _typed(text: str) -> Any:
     """Environment variables are text: a number or a list where it reads as one, else the text."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
         return text
 
 

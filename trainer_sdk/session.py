@@ -4,49 +4,39 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import logging
 import signal
+import tempfile
 import time
 import traceback as tracebacks
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal
-
-import orjson
-from pydantic import BaseModel, ConfigDict
+from typing import Literal, NoReturn
 
 from trainer_sdk.backends import Backend, FileBackend, HttpBackend
 from trainer_sdk.console import set_up_logging
-from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
+from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError
 from trainer_sdk.events import Completed, Event, Failed, LogLine, Progress, Started
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.outbox import Outbox
+from trainer_sdk.outcome import (
+    Outcome,
+    Status,
+    as_job_error,
+    completed_before,
+    same_request,
+    unusable_folder,
+)
 from trainer_sdk.request import job_id_of, read_train_spec
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import disk_full
 from trainer_sdk.workspace import Workspace, write_json
 
 log = logging.getLogger("trainer")
 
-
-class Outcome(BaseModel):
-    """How the job ended: ``outcome.json``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    job_id: str
-    status: Literal["completed", "failed", "interrupted", "cancelled"]
-    exit_code: int
-    phase: str
-    code: str | None = None
-    message: str | None = None
-    hint: str | None = None
-    retryable: bool = False
-    traceback: str | None = None
-    timings_s: dict[str, float]
-    undelivered_events: int = 0
+RERUN = "run the same JOB_ID again"
+STOPPING_DELIVERY_S = 5.0
+"""Kubernetes kills 30 s after SIGTERM, and the worker has already used some of them to save a checkpoint."""
 
 
 class JobSession:
@@ -54,6 +44,7 @@ class JobSession:
 
     def __init__(self, environ: Mapping[str, str], *, log_level: str = "INFO") -> None:
         set_up_logging(log_level)
+        self.environ = dict(environ)
         self.settings = Settings.from_env(environ)
         self.exit_code = 1
         self.timings_s: dict[str, float] = {}
@@ -63,7 +54,11 @@ class JobSession:
         self._phase = "request"
         self._outcome: Completed | None = None
         self._epochs_completed = 0
+        self._inside = False
+        self._taken = False
+        """Another request completed under this JOB_ID: its outcome stands, whatever becomes of ours."""
         self._leaving = False
+        self._early_signal: str | None = None
         self._outbox: Outbox | None = None
         self._workspace: Workspace | None = None
 
@@ -74,7 +69,9 @@ class JobSession:
 
     @property
     def spec(self) -> TrainSpec:
-        """Raises: ConfigError."""
+        """Raises: ConfigError; Interrupted if a signal came before the work began."""
+        if self._early_signal is not None:
+            raise Interrupted(f"stopped by {self._early_signal} before the work began", hint=RERUN)
         if self._spec is None:
             assert self._request_error is not None
             raise self._request_error
@@ -83,7 +80,8 @@ class JobSession:
     @property
     def workspace(self) -> Workspace:
         if self._workspace is None:
-            raise ConfigError("JOB_ID is missing: there is no folder to work in", hint="set JOB_ID")
+            assert self._request_error is not None
+            raise self._request_error
         return self._workspace
 
     def __enter__(self) -> JobSession:
@@ -91,20 +89,22 @@ class JobSession:
         signal.signal(signal.SIGINT, self._on_signal)
         if self._job_id is not None:
             self._open_folder(self._job_id)
+        self._inside = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._leaving = True
-        if self.already_completed and error is None:
-            self.exit_code = self._deliver_the_rest()
+        if self.already_completed:  # whatever happened just now, that outcome stands
+            self._deliver_what_an_earlier_run_could_not()
             return True
         if error is None and self._outcome is None:
             error = RuntimeError("the job ended without an outcome")
         outcome = self._succeeded() if error is None else self._failed(error)
         self.exit_code = outcome.exit_code
-        undelivered = self._deliver_the_rest()
+        stopping_s = STOPPING_DELIVERY_S if outcome.status == "interrupted" else self.settings.delivery_timeout_s
+        undelivered = self._deliver_the_rest(min(stopping_s, self.settings.delivery_timeout_s))
         if undelivered and outcome.status == "completed":
             self.exit_code = EXIT_UNDELIVERED
         self._record(outcome.model_copy(update={"exit_code": self.exit_code, "undelivered_events": self._undelivered}))
@@ -141,29 +141,44 @@ class JobSession:
     def _open_folder(self, job_id: str) -> None:
         try:
             self._workspace = Workspace(self.settings.workspace_dir, job_id)
-            self.already_completed = self._spec is not None and _completed_before(self._workspace.path("outcome.json"))
+            self._look_for_an_earlier_run(self._workspace)
+            if self._spec is not None and not self.already_completed:
+                self._workspace.clear()  # before the outbox begins to keep its state in there
             self._outbox = Outbox(self._workspace.folder, job_id, self._backend())
             if self._spec is not None and not self.already_completed:
                 # The number of epochs may still be the recipe's to decide; the backend wants one above zero.
                 self.tell(Started(total_epochs=self._spec.config.epochs or 1))
-            if not self.already_completed:
-                self._workspace.clear()
         except OSError as error:
             # Kept for the body of the `with`: leaving __enter__ by an exception would skip __exit__.
-            self._spec, self._request_error = None, _unusable_folder(error, self.settings.workspace_dir)
+            self._spec, self._request_error = None, unusable_folder(error, self.settings.workspace_dir)
+            if self._outbox is None:  # the backend must hear of it all the same
+                self._outbox = Outbox(Path(tempfile.mkdtemp(prefix=f"job-{job_id}-")), job_id, self._backend())
         if self.already_completed:
             log.info("job %s was completed by an earlier run; nothing is trained again", job_id)
+
+    def _look_for_an_earlier_run(self, space: Workspace) -> None:
+        """A completed job is neither trained again nor spoilt by another request under its name."""
+        if not completed_before(space.path("outcome.json")):
+            return
+        if self._spec is not None and same_request(space.path("job.json"), self._spec):
+            self.already_completed = True
+            return
+        self._taken = True
+        hint = f"use another JOB_ID, or remove {space.folder}"
+        other = ConfigError(f"job {self._job_id} was completed with another request", hint=hint)
+        self._spec, self._request_error = None, self._request_error or other
 
     def _backend(self) -> Backend:
         return HttpBackend(self.settings.callback_url) if self.settings.callback_url else FileBackend()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal stops the work where it is; later ones, or one while reporting, change nothing."""
-        if self._leaving:
-            return
-        self._leaving = True
         name = signal.Signals(number).name
-        raise Interrupted(f"stopped by {name} during {self._phase}", hint="run the same JOB_ID again")
+        if not self._inside:  # an exception out of __enter__ would skip __exit__, that is, the outcome
+            self._early_signal = name
+        elif not self._leaving:
+            self._leaving = True
+            raise Interrupted(f"stopped by {name} during {self._phase}", hint=RERUN)
 
     def _succeeded(self) -> Outcome:
         assert self._outcome is not None
@@ -171,7 +186,7 @@ class JobSession:
         return self._outcome_record("completed", exit_code=0)
 
     def _failed(self, error: BaseException) -> Outcome:
-        failure = _as_job_error(error, self.settings.workspace_dir)
+        failure = as_job_error(error, self.settings.workspace_dir)
         trace = "".join(tracebacks.format_exception(error))
         if isinstance(failure, JobCancelled):
             log.info("cancelled: %s", failure.message)
@@ -180,20 +195,21 @@ class JobSession:
         if failure.exit_code == 1:
             log.error("%s", trace)
         worker_trace = getattr(error, "worker_traceback", None)
-        self.tell(
-            Failed(
-                exit_code=failure.exit_code,
-                total_epochs_completed=self._epochs_completed,
-                error_message=failure.wire_text,
-                traceback=worker_trace or trace,
+        if not self._taken:
+            self.tell(
+                Failed(
+                    exit_code=failure.exit_code,
+                    total_epochs_completed=self._epochs_completed,
+                    error_message=failure.wire_text,
+                    traceback=worker_trace or trace,
+                )
             )
-        )
-        status: Literal["interrupted", "failed"] = "interrupted" if isinstance(failure, Interrupted) else "failed"
+        status: Status = "interrupted" if isinstance(failure, Interrupted) else "failed"
         return self._outcome_record(status, failure, worker_trace or trace)
 
     def _outcome_record(
         self,
-        status: Literal["completed", "failed", "interrupted", "cancelled"],
+        status: Status,
         failure: JobError | None = None,
         trace: str | None = None,
         *,
@@ -215,7 +231,7 @@ class JobSession:
         return outcome
 
     def _record(self, outcome: Outcome) -> None:
-        if self._workspace is None:
+        if self._workspace is None or self._taken:
             return
         try:
             write_json(self._workspace.path("outcome.json"), outcome.model_dump(mode="json"))
@@ -226,9 +242,15 @@ class JobSession:
     def _undelivered(self) -> int:
         return self._outbox.undelivered if self._outbox else 0
 
-    def _deliver_the_rest(self) -> int:
+    def _deliver_what_an_earlier_run_could_not(self) -> None:
+        self.exit_code = self._deliver_the_rest(self.settings.delivery_timeout_s)
+        earlier = Outcome.model_validate_json(self.workspace.path("outcome.json").read_bytes())
+        now = {"exit_code": self.exit_code, "undelivered_events": self._undelivered}
+        self._record(earlier.model_copy(update=now))
+
+    def _deliver_the_rest(self, timeout_s: float) -> int:
         """Returns 0, or EXIT_UNDELIVERED when events stay in the folder for a later run."""
-        if self._outbox is None or self._outbox.close(self.settings.delivery_timeout_s):
+        if self._outbox is None or self._outbox.close(timeout_s):
             return 0
         log.error(
             "%d events could not be delivered to %s; running the same JOB_ID again delivers them",
@@ -245,36 +267,14 @@ def _read_or_error(environ: Mapping[str, str]) -> tuple[TrainSpec | None, JobErr
         return None, error
 
 
-def _completed_before(path: Path) -> bool:
-    if not path.exists():
-        return False
-    found: dict[str, Any] = orjson.loads(path.read_bytes())
-    return bool(found["status"] == "completed")
-
-
-def _unusable_folder(error: OSError, folder: Path) -> ResourceError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return disk_full(error, folder)
-    return ResourceError(
-        f"the work folder {folder} cannot be used: {error.strerror}", hint="set WORKSPACE_DIR to a writable folder"
-    )
-
-
-def _as_job_error(error: BaseException, workspace_dir: Path) -> JobError:
-    """What a user is told. Only what we can name gets a name."""
-    if isinstance(error, JobError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("stopped from the keyboard")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return disk_full(error, workspace_dir)
-    if isinstance(error, MemoryError):
-        return ResourceError("out of memory in the parent process", hint="give the job more memory")
-    return JobError(f"{type(error).__name__}: {error}", hint="this is a bug: please report it with the traceback")
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """argparse's own exit code, 2, means "completed but undelivered" here."""
+        self.exit(ConfigError.exit_code, f"{self.format_usage()}{self.prog}: {message}\n")
 
 
 def log_level_of(arguments: Sequence[str]) -> str:
     """The platform starts every script with ``--log-level INFO``; unknown arguments end the process with usage."""
-    parser = argparse.ArgumentParser(description="Configured by environment variables: docs/environment.md.")
+    parser = _Parser(description="Configured by environment variables: docs/environment.md.")
     parser.add_argument("--log-level", default="INFO", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     return str(parser.parse_args(arguments[1:]).log_level)

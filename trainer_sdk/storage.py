@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from trainer_sdk.errors import JobError, NetworkError, ResourceError
+from trainer_sdk.errors import ConfigError, JobError, NetworkError, ResourceError
 from trainer_sdk.settings import StorageSettings
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "401"}
-MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+MISSING = {"404", "NoSuchKey", "NotFound"}
 CONNECTIONS = 16
 
 
@@ -64,8 +64,8 @@ class LocalStorage:
 
     def keys(self, prefix: str) -> Iterator[tuple[str, int]]:
         base = self._root / prefix
-        files = sorted(path for path in base.rglob("*") if path.is_file()) if base.is_dir() else []
-        return ((path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files)
+        files = [path for path in base.rglob("*") if path.is_file()] if base.is_dir() else []
+        return iter(sorted((path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files))
 
     def read(self, key: str) -> bytes:
         try:
@@ -104,7 +104,13 @@ class S3Storage:
     @property
     def _client(self) -> Any:
         if self._cached_client is None:
-            self._cached_client = _connect(self._settings)
+            try:
+                self._cached_client = _connect(self._settings)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{self._settings.role}_STORAGE_ENDPOINT={self._settings.endpoint!r} cannot be used: {error}",
+                    hint="the S3 library takes letters, digits, '-' and '.' in a host name, but no '_'",
+                ) from error
         return self._cached_client
 
     def uri(self, key: str) -> str:

@@ -63,7 +63,7 @@ def fit(
     runner.register_hook(DescriptionHook(description))
     runner.register_hook(StopHook(stop_file, parent))
     if writer is not None:
-        runner.register_hook(MessageHook(writer, plan.primary_metric.value))
+        runner.register_hook(MessageHook(writer, plan))
     started = time.monotonic()
     runner.train()
     last = Path((Path(runner.work_dir) / "last_checkpoint").read_text())

@@ -7,15 +7,17 @@ Kept trivial: `Runner.call_hook` re-raises a TypeError without its traceback.
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated
+from mmtrain.metrics import mm_metric_names
+from mmtrain.plan import TrainPlan
 from trainer_sdk.errors import DivergedError, Interrupted
 
 SAY_EVERY_S = 0.5
@@ -29,9 +31,10 @@ class MessageHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, writer: MessageWriter, primary_metric: str) -> None:
+    def __init__(self, writer: MessageWriter, plan: TrainPlan) -> None:
         self._writer = writer
-        self._primary_metric = primary_metric
+        self._primary_metric = plan.primary_metric.value
+        self._nothing_found = dict.fromkeys(mm_metric_names(plan.task), 0.0)
         self._best = -math.inf
         self._next_say = 0.0
 
@@ -66,7 +69,7 @@ class MessageHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         # CocoMetric returns nothing at all when the model found no object in any picture: that is a 0, not a gap.
-        numbers = {name: float(number) for name, number in (metrics or {self._primary_metric: 0.0}).items()}
+        numbers = {name: float(number) for name, number in (metrics or self._nothing_found).items()}
         value = numbers[self._primary_metric]
         best, self._best = value > self._best, max(self._best, value)
         self._writer.say(Validated(epoch=runner.epoch, metrics=numbers, best=best))
@@ -127,8 +130,8 @@ def _learning_rate(runner: Runner) -> float:
 
 
 def _alive(process: int) -> bool:
+    """A zombie is gone too: its own parent just has not looked yet."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +28,11 @@ from mmtrain.engine.messages import (
 )  # fmt: skip
 from mmtrain.engine.order import ERROR, LOG, MESSAGES, STOP
 from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, ResourceError
+from trainer_sdk.storage import disk_full
 
 POLL_S = 0.2
 STOP_GRACE_S = 20.0
+FULL_DISK_BYTES = 2**20
 MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|DATABASE_URL)", re.IGNORECASE)
 
@@ -123,6 +128,8 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
     report = work_dir / ERROR
     if report.exists():
         return _reported(report)
+    if shutil.disk_usage(work_dir).free < FULL_DISK_BYTES:
+        return disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), work_dir)
     log = (work_dir / LOG).read_text(errors="replace")
     number = killing_signal(returncode, log)
     where = f"the last lines of {work_dir / 'worker.log'}: " + " | ".join(log.strip().splitlines()[-3:])

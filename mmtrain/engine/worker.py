@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -16,6 +17,8 @@ from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import FrameworkError, JobError, ResourceError
 from trainer_sdk.workspace import write_json
+
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 def main(work_dir: Path) -> int:
@@ -83,19 +86,26 @@ def classify(error: Exception) -> JobError:
     if isinstance(error, JobError):
         return error
     if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text.lower():
-        return ResourceError(f"out of GPU memory: {text.splitlines()[0]}", hint="halve batch, or lower imgsz")
+        return ResourceError(f"out of GPU memory: {_first_line(text)}", hint="halve batch, or lower imgsz")
     if isinstance(error, MemoryError) or "can't allocate memory" in text.lower():
-        return ResourceError(
-            f"out of memory: {text.splitlines()[0] if text else 'MemoryError'}", hint="lower batch, imgsz or workers"
-        )
-    if "DataLoader worker" in text:
+        return ResourceError(f"out of memory: {_first_line(text)}", hint="lower batch, imgsz or workers")
+    if "DataLoader worker (pid" in text:  # it died; an exception in one reads "Caught ... in DataLoader worker process"
         hint = "raise the memory limit or --shm-size, or lower workers"
-        return ResourceError(f"a data loading process died: {text.splitlines()[0]}", hint=hint)
-    if isinstance(error, OSError) and error.errno is not None:
-        return ResourceError(f"{type(error).__name__}: {error}", hint="check the disk and its permissions")
+        return ResourceError(f"a data loading process died: {_first_line(text)}", hint=hint)
+    if "PytorchStreamWriter" in text or "inline_container" in text:  # torch.save's only words for a failed write
+        hint = "free space, or set WORKSPACE_DIR to a larger volume"
+        return ResourceError(
+            f"a checkpoint could not be written, most often for a full disk: {_first_line(text)}", hint=hint
+        )
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        return ResourceError(f"{type(error).__name__}: {error}", hint="check disk, shared memory and process limits")
     return FrameworkError(
         f"{type(error).__name__}: {text}", hint="the traceback is in outcome.json, the log in work/worker.log"
     )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0] or "no message"
 
 
 if __name__ == "__main__":

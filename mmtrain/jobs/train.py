@@ -23,7 +23,6 @@ from mmtrain.weights import obtain_weights
 from trainer_sdk.events import Completed
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
-from trainer_sdk.workspace import Workspace
 
 
 def run(spec: TrainSpec, session: JobSession) -> Completed:
@@ -34,7 +33,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         session.log(note, level="WARNING")
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
         recipe = load_recipe(spec.model_name, spec.task)
-        machine = look_at_machine(os.environ, space.folder)
+        machine = look_at_machine(session.environ, space.folder)
         choose_device(spec.config, machine)
         weights = obtain_weights(recipe, session.settings) if spec.config.pretrained else None
     with session.step("fetch"), Display("fetching", unit="images") as display:
@@ -60,7 +59,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         space.save("plan.json", plan)
     with session.step("train"), Display("starting", unit="iterations") as display:
         narrator = Narrator(plan, session, display)
-        finished = _train(plan, fetched, conversion, space, narrator)
+        finished = _train(plan, fetched, conversion, session, narrator)
     with session.step("report"):
         report = report_training(spec, recipe, plan, findings, finished, narrator.curves, fetched, space)
     with session.step("publish"):
@@ -77,8 +76,9 @@ def _tell_findings(findings: Findings, session: JobSession) -> None:
 
 
 def _train(
-    plan: TrainPlan, fetched: FetchedDataset, conversion: Conversion, space: Workspace, narrator: Narrator
+    plan: TrainPlan, fetched: FetchedDataset, conversion: Conversion, session: JobSession, narrator: Narrator
 ) -> Finished:
+    space = session.workspace
     files = DatasetFiles(
         images=fetched.root,
         train=space.dataset / "train.json",
@@ -92,7 +92,7 @@ def _train(
         processes=max(1, len(plan.gpus)),
         threads=plan.threads.value,
         gpus=plan.gpus,
-        environ=os.environ,
+        environ=session.environ,
     )
     return supervise(process, space.work, narrator.listen)
 

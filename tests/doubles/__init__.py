@@ -1,0 +1,1 @@
+"""Stand-ins for what surrounds a job: the platform's backend and its object storage, as real servers."""

@@ -1,0 +1,129 @@
+"""The plan: every number has one value, an origin and a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmtrain.machine import Machine
+from mmtrain.plan import Decided, TrainPlan, choose_device, gpu_numbers, make_plan
+from mmtrain.recipes import load_recipe
+from trainer_sdk.errors import ConfigError, ResourceError
+from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+
+GIB = 2**30
+CPU = Machine(cores=2, gpus=(), shm_free_bytes=8 * GIB, disk_free_bytes=100 * GIB)
+FOUR_GPUS = Machine(cores=16, gpus=("H200",) * 4, shm_free_bytes=8 * GIB, disk_free_bytes=100 * GIB)
+
+
+def plan_of(model: str = "rtmdet-tiny", *, machine: Machine = CPU, train_images: int = 100, **config: Any) -> TrainPlan:
+    spec = TrainSpec(
+        job_id="1", task=None, model_name=model, dataset=DatasetRef(id="d", path="/d"), config=TrainConfig(**config)
+    )
+    return make_plan(
+        spec, load_recipe(model), machine, class_names=("a", "b"), train_images=train_images, weights_file=None
+    )
+
+
+def test_a_request_is_honoured_and_says_so() -> None:
+    plan = plan_of(epochs=7, batch=4, lr0=0.01, imgsz=320, optimizer="SGD", workers=0, val_interval=3)
+    assert (plan.epochs.value, plan.batch.value, plan.lr0.value) == (7, 4, 0.01)
+    assert plan.imgsz.value == (320, 320)
+    assert plan.optimizer.value == "SGD"
+    assert {plan.epochs.origin, plan.batch.origin, plan.lr0.origin, plan.imgsz.origin} == {"request"}
+
+
+def test_every_decision_has_an_origin_and_a_reason() -> None:
+    rows = plan_of().decisions()
+    assert len(rows) == sum(isinstance(value, Decided) for value in dict(plan_of()).values()) > 20
+    assert all(row["origin"] and row["reason"] for row in rows), [row for row in rows if not row["reason"]]
+
+
+def test_the_learning_rate_follows_the_batch_linearly() -> None:
+    assert plan_of(batch=32).lr0.value == pytest.approx(2 * plan_of(batch=16).lr0.value)
+
+
+def test_from_scratch_learns_faster_and_freezes_nothing() -> None:
+    tuned, scratch = plan_of("mask-rcnn-r50"), plan_of("mask-rcnn-r50", pretrained=False)
+    assert (tuned.backbone_frozen_stages.value, tuned.norm_eval.value) == (1, True)
+    assert (scratch.backbone_frozen_stages.value, scratch.norm_eval.value) == (-1, False)
+    assert plan_of(pretrained=False).lr0.value > plan_of().lr0.value
+
+
+def test_the_batch_is_never_larger_than_the_data() -> None:
+    plan = plan_of(batch=64, train_images=10)
+    assert (plan.batch.value, plan.batch.origin) == (10, "data")
+
+
+def test_the_batch_is_the_total_over_all_gpus() -> None:
+    assert plan_of(machine=FOUR_GPUS, device="0-3", batch=16).gpus == (0, 1, 2, 3)
+    with pytest.raises(ConfigError, match="batch=6 does not divide over 4 GPUs"):
+        plan_of(machine=FOUR_GPUS, device="0-3", batch=6)
+
+
+def test_no_device_means_the_best_one_present() -> None:
+    assert plan_of().device.value == "cpu"
+    assert plan_of(machine=FOUR_GPUS).gpus == (0,)
+
+
+@pytest.mark.parametrize("device", ["0", "0,1", "0-3"])
+def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu(device: str) -> None:
+    with pytest.raises(ResourceError, match="this machine has none") as caught:
+        choose_device(TrainConfig(device=device), CPU)
+    assert "--gpus" in caught.value.hint
+
+
+def test_gpu_numbers() -> None:
+    assert gpu_numbers("0,2-3") == (0, 2, 3)
+    with pytest.raises(ConfigError, match="backwards"):
+        gpu_numbers("3-1")
+
+
+def test_mixed_precision_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="amp"):
+        plan_of(amp=True)
+
+
+def test_little_shared_memory_means_fewer_workers() -> None:
+    tight = CPU.model_copy(update={"shm_free_bytes": 64 * 2**20, "cores": 8})
+    plan = plan_of(machine=tight)
+    assert plan.workers.value == 1
+    assert "--shm-size" in plan.workers.reason
+
+
+def test_threads_are_shared_between_the_processes() -> None:
+    assert plan_of(machine=FOUR_GPUS, device="0-3", batch=16).threads.value == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "mode", "metric"),
+    [
+        ("rtmdet-tiny", None, None, "coco/bbox_mAP"),
+        ("rtmdet-tiny", "loss", "min", "coco/bbox_mAP"),
+        ("rtmdet-tiny", "mAP50", "max", "coco/bbox_mAP_50"),
+        ("rtmdet-tiny", "coco/bbox_mAP_75", None, "coco/bbox_mAP_75"),
+        ("rtmdet-tiny", "mAP50-95", "max", "coco/bbox_mAP"),
+        ("mask-rcnn-r50", "mAP50", "max", "coco/segm_mAP_50"),
+        ("mask-rcnn-r50", "bbox_mAP", "max", "coco/bbox_mAP"),
+    ],
+)
+def test_primary_metric_names(model: str, asked: str | None, mode: str | None, metric: str) -> None:
+    assert plan_of(model, primary_metric=asked, primary_metric_mode=mode).primary_metric.value == metric
+
+
+@pytest.mark.parametrize(("asked", "mode"), [("accuracy", "max"), ("segm_mAP", "max"), ("mAP50", "min")])
+def test_a_metric_that_is_not_measured_is_refused(asked: str, mode: str) -> None:
+    with pytest.raises(ConfigError):
+        plan_of(primary_metric=asked, primary_metric_mode=mode)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 300])
+def test_warm_up_ends_before_the_training(epochs: int) -> None:
+    plan = plan_of(epochs=epochs, train_images=5)
+    assert 0 <= plan.warmup_iters.value < plan.iters_per_epoch.value * epochs
+
+
+def test_there_is_always_a_validation() -> None:
+    assert plan_of(epochs=3, val_interval=10).val_interval.value == 3
+    assert plan_of(epochs=1).val_interval.value == 1

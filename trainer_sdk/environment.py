@@ -1,0 +1,81 @@
+"""Every environment variable a job reads, for people: docs/environment.md is made from this table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Variable(NamedTuple):
+    """One variable."""
+
+    name: str
+    meaning: str
+    default: str = ""
+
+
+VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
+    (
+        "The job",
+        (
+            Variable("JOB_ID", "names the job and its folder; a number when CALLBACK_URL is given", "required"),
+            Variable("MODEL_NAME", "a recipe, dashes or underscores: `python -m mmtrain.recipes`", "required"),
+            Variable("TASK_TYPE", "`detection`, `object_detection`, `segmentation`, ...: checked against the model"),
+            Variable("CONFIG", "JSON object, see below", "{}"),
+            Variable("EPOCHS", "same as CONFIG `epochs`"),
+            Variable("BATCH_SIZE", "same as CONFIG `batch`"),
+            Variable("LEARNING_RATE", "same as CONFIG `lr0`"),
+            Variable("IMGSZ", "same as CONFIG `imgsz`"),
+            Variable("DEVICE", "same as CONFIG `device`"),
+        ),
+    ),
+    (
+        "The data set (one of the first three)",
+        (
+            Variable("DATASET_PATH", "a local DICE folder"),
+            Variable("DATASET_S3_URI", "`s3://bucket/prefix`, a bare id, `datasets/<id>`, or a local path"),
+            Variable("DATASET_ID", "`datasets/<id>/` in the data set bucket"),
+            Variable("DATASET_VERSION_HASH", "sha256 the annotations must have"),
+            Variable("SNAPSHOT_ID", "the backend's record of the split, read from the checkpoint bucket"),
+        ),
+    ),
+    (
+        "The backend",
+        (
+            Variable("CALLBACK_URL", "API base; a bare host gets `/api/v1`", "none: events.jsonl is the backend"),
+            Variable("DELIVERY_TIMEOUT_S", "how long undelivered events are retried after the work is done", "60"),
+        ),
+    ),
+    (
+        "Storage: S3, or a folder as `file:///folder`",
+        (
+            Variable("EXTERNAL_STORAGE_ENDPOINT", "where data sets are", "http://localhost:9000"),
+            Variable("EXTERNAL_STORAGE_ACCESS_KEY", "its key", "minioadmin"),
+            Variable("EXTERNAL_STORAGE_SECRET_KEY", "its secret", "minioadmin"),
+            Variable("EXTERNAL_BUCKET_DATASETS", "its bucket", "training-datasets"),
+            Variable("INTERNAL_STORAGE_ENDPOINT", "where checkpoints and results go", "http://localhost:9002"),
+            Variable("INTERNAL_STORAGE_ACCESS_KEY", "its key", "minioadmin"),
+            Variable("INTERNAL_STORAGE_SECRET_KEY", "its secret", "minioadmin"),
+            Variable(
+                "INTERNAL_BUCKET_CHECKPOINTS",
+                "its bucket; results stay in the job folder when none of the INTERNAL_* four is set",
+                "training-checkpoints",
+            ),
+        ),
+    ),
+    (
+        "This machine",
+        (
+            Variable("WORKSPACE_DIR", "parent of the job folders", "./workspace"),
+            Variable("DATASET_CACHE_DIR", "downloaded data sets", "~/.cache/openmmlab-trainer/datasets"),
+            Variable("WEIGHTS_DIR", "folder with published weights, looked at first"),
+            Variable("WEIGHTS_MIRROR", "base URL to ask before upstream's"),
+            Variable("XDG_CACHE_HOME", "parent of the caches", "~/.cache"),
+            Variable("CUDA_VISIBLE_DEVICES", "GPUs this job may see; `device` counts among them"),
+        ),
+    ),
+)
+
+
+def variable_names() -> frozenset[str]:
+    """All of them."""
+    return frozenset(variable.name for _, group in VARIABLES for variable in group)

@@ -1,0 +1,74 @@
+"""How a job ended, as a record and as an error; and how an earlier run of it did."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trainer_sdk.errors import Interrupted, JobError, ResourceError
+from trainer_sdk.events import Text
+from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.storage import disk_full
+
+Status = Literal["completed", "failed", "interrupted", "cancelled"]
+
+
+class Outcome(BaseModel):
+    """How the job ended: ``outcome.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    status: Status
+    exit_code: int
+    phase: str
+    code: str | None = None
+    message: Text | None = None
+    hint: Text | None = None
+    retryable: bool = False
+    traceback: Text | None = None
+    timings_s: dict[str, float]
+    undelivered_events: int = 0
+
+
+def completed_before(path: Path) -> bool:
+    """Whether an earlier run of the job did its work; a damaged record is as good as none."""
+    if not path.exists():
+        return False
+    try:
+        return Outcome.model_validate_json(path.read_bytes()).status == "completed"
+    except ValidationError:
+        return False
+
+
+def same_request(path: Path, spec: TrainSpec) -> bool:
+    """Whether the earlier run was asked for the same."""
+    try:
+        return TrainSpec.model_validate_json(path.read_bytes()) == spec
+    except (FileNotFoundError, ValidationError):
+        return False
+
+
+def unusable_folder(error: OSError, folder: Path) -> ResourceError:
+    """WORKSPACE_DIR cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(error, folder)
+    return ResourceError(
+        f"the work folder {folder} cannot be used: {error.strerror}", hint="set WORKSPACE_DIR to a writable folder"
+    )
+
+
+def as_job_error(error: BaseException, workspace_dir: Path) -> JobError:
+    """What a user is told. Only what we can name gets a name."""
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("stopped from the keyboard")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(error, workspace_dir)
+    if isinstance(error, MemoryError):
+        return ResourceError("out of memory in the parent process", hint="give the job more memory")
+    return JobError(f"{type(error).__name__}: {error}", hint="this is a bug: please report it with the traceback")
