@@ -20,7 +20,7 @@ from rich.progress import (
 
 log = logging.getLogger("trainer")
 
-LINE_EVERY_S = 30.0
+LINE_EVERY_S = 60.0
 
 
 class Display:
@@ -37,7 +37,7 @@ class Display:
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn(unit),
+                TextColumn("{task.fields[unit]}"),
                 TimeElapsedColumn(),
                 TextColumn("eta"),
                 TimeRemainingColumn(),
@@ -49,7 +49,7 @@ class Display:
     def __enter__(self) -> Display:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=None, facts="")
+            self._task = self._bar.add_task(self._title, total=None, facts="", unit=self._unit)
         return self
 
     def __exit__(
@@ -58,9 +58,10 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int, facts: str = "", title: str = "") -> None:
+    def __call__(self, done: int, total: int, facts: str = "", title: str = "", unit: str = "") -> None:
+        title, unit = title or self._title, unit or self._unit
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, facts=facts, description=title or self._title)
+            self._bar.update(self._task, completed=done, total=total, facts=facts, description=title, unit=unit)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_EVERY_S
-            log.info("%s: %d of %d %s%s", title or self._title, done, total, self._unit, f", {facts}" if facts else "")
+            log.info("%s: %d of %d %s%s", title, done, total, unit, f", {facts}" if facts else "")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKSPACE = ROOT / "workspace"
+WORKSPACE = Path(os.environ.get("WORKSPACE_DIR") or ROOT / "workspace").absolute()
 JOB_ID = "demo"
 CONFIG = {
     "basic": {"epochs": 20, "batch": 8, "imgsz": 128, "device": "cpu", "pretrained": False},

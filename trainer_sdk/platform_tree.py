@@ -15,6 +15,7 @@ BRANCHES = ("optimizer", "scheduler", "augmentation", "preprocessing", "validati
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 SCHEDULERS = {"step": "step", "cosine": "cosine", "linear": "linear", "none": "constant"}
 
+# Of scheduler.type and mixed_precision the contract states no default; "none" and false are the inactive choices.
 # leaf -> (the tree's default, our name, our words for its values)
 HONOURED: dict[str, tuple[Any, str, Mapping[str, str]]] = {
     "optimizer.type": ("adam", "optimizer", OPTIMIZERS),

@@ -19,7 +19,7 @@ from trainer_sdk.tasks import TASK_ALIASES
 HINT = "docs/environment.md lists every variable and CONFIG key"
 
 WITH_VARIABLES = {"epochs", "batch", "lr0", "imgsz", "device"}
-# One row per value: our name, the environment variables and the CONFIG keys that may carry it (contract 0 and 1).
+# One row per value: our name, the environment variables and the CONFIG keys that may carry it (contract 0, 1 and 3.1).
 NAMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("epochs", ("EPOCHS",), ("epochs",)),
     ("batch", ("BATCH_SIZE",), ("batch", "batch_size")),
@@ -29,7 +29,7 @@ NAMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     *((name, (), (name,)) for name in TrainConfig.model_fields if name not in WITH_VARIABLES),
 )
 NOT_YET = {"hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "flipud"}
-"""Keys of older trainers (contract 0) that this version does not honour: refused by name, not silently dropped."""
+"""Keys of older trainers (contract 0), and flipud, that we do not honour yet: refused by name, never dropped."""
 KEY_TO_NAME = {key: name for name, _, keys in NAMES for key in keys}
 
 TEXTS = ("MODEL_NAME", "DATASET_ID", "DATASET_PATH", "DATASET_S3_URI", "SNAPSHOT_ID")

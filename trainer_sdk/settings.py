@@ -43,7 +43,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads the names of the platform contract, sections 0, 1.5 and 1.6; problems are `settings_problems`'."""
+        """Reads the names of the platform contract, sections 0, 1.5-1.7, 1.9; problems: `settings_problems`."""
         cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openmmlab-trainer"
         weights = environ.get("WEIGHTS_DIR")
         return cls(

@@ -207,7 +207,7 @@ def _connect(settings: StorageSettings) -> Any:
 
 
 def content_type(path: Path) -> str:
-    """As the platform's own SDK names them (contract 5)."""
+    """Checkpoints as the platform's own SDK names them (contract 5); the rest so that browsers show it."""
     types = {".json": "application/json", ".html": "text/html; charset=utf-8", ".py": "text/x-python"}
     return types.get(
         path.suffix, "application/x-pytorch" if path.suffix in (".pt", ".pth") else "application/octet-stream"

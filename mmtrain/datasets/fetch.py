@@ -32,7 +32,7 @@ class FetchedDataset:
     dice: DiceDataset
     annotation_file: str
     sha256: str
-    """Over the bytes of every annotations*.json in name order: the platform's version hash (contract 4.5)."""
+    """Over the bytes of every annotations*.json below the data set, in key order (contract 4.5)."""
     image_paths: dict[str, str]
     """File name as annotated -> path below `root`; a name without an entry has no file."""
 
@@ -67,9 +67,9 @@ def read_snapshot(ref: DatasetRef, settings: Settings) -> dict[str, Any] | None:
 def _from_folder(ref: DatasetRef, root: Path, task: Task) -> FetchedDataset:
     if not root.is_dir():
         raise DatasetError(f"the data set folder {root} does not exist", hint="set DATASET_PATH to a DICE folder")
-    present = {path.name: path for path in root.glob("*.json") if path.is_file()}
+    present = {path.relative_to(root).as_posix(): path for path in root.rglob("*.json") if path.is_file()}
     name = _annotation_name(present, task, str(root))
-    sha256 = _version_hash({key: path.read_bytes() for key, path in present.items()})
+    sha256 = _version_hash({key: path.read_bytes() for key, path in present.items() if _is_annotation_file(key)})
     _check_version(ref, sha256)
     dice = read_dice(present[name].read_bytes())
     paths = _locate(dice, f"datasets/{ref.id}/", lambda key: (root / key).is_file())
@@ -109,12 +109,13 @@ def _annotation_name(present: Iterable[str], task: Task, where: str) -> str:
 
 
 def _is_annotation_file(key: str) -> bool:
-    return "/" not in key and key.startswith("annotations") and key.endswith(".json")
+    name = key.rpartition("/")[2]
+    return name.startswith("annotations") and name.endswith(".json")
 
 
 def _version_hash(documents: dict[str, bytes]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(filter(_is_annotation_file, documents)):
+    for name in sorted(documents):
         digest.update(documents[name])
     return digest.hexdigest()
 

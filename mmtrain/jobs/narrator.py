@@ -51,7 +51,7 @@ class Narrator:
         elif isinstance(news, Validated):
             self._validated(news)
         elif isinstance(news, Predicting):
-            self._display(news.done, news.total, title=f"evaluating {news.split}")
+            self._display(news.done, news.total, title=f"evaluating {news.split}", unit="images")
 
     def _iteration(self, news: Iteration) -> None:
         loss = "not finite" if news.loss is None else f"{news.loss:.3f}"
