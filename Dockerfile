@@ -23,8 +23,9 @@ WORKDIR /opt/trainer
 COPY pyproject.toml requirements.lock requirements-dev.lock ./
 COPY scripts scripts
 COPY mmtrain/__init__.py mmtrain/compat.py mmtrain/
-RUN python3 scripts/setup_environment.py --venv /opt/trainer/.venv --runtime-only \
-    && rm -rf /tmp/cache
+# The cache keeps downloads and the compiled mmcv for the next build of this machine, outside the image.
+RUN --mount=type=cache,target=/tmp/cache \
+    python3 scripts/setup_environment.py --venv /opt/trainer/.venv --runtime-only
 
 # ---- runtime ------------------------------------------------------------------------------------------------------
 FROM ${RUNTIME_IMAGE} AS runtime

@@ -31,6 +31,8 @@ def check_classes(dataset: DiceDataset, findings: FindingCounter) -> None:
     """There is something to learn, and every class has its own id and name."""
     if all(declared.name == BACKGROUND for declared in dataset.classes):
         findings.add("DS003")
+    for nameless in (declared for declared in dataset.classes if not declared.name.strip()):
+        findings.add("DS016", f"id {nameless.id}")
     for name, count in _repeated(declared.name for declared in dataset.classes):
         findings.add("DS004", f"{name!r}, {count} times", count=count - 1)
     for class_id, count in _repeated(declared.id for declared in dataset.classes):
@@ -53,6 +55,8 @@ def check_splits(splits: Mapping[str, CocoDataset], findings: FindingCounter) ->
     used = {name: {a.category_id for a in split.annotations} for name, split in splits.items()}
     if splits["train"].images and not used["train"] and "DS027" not in findings:
         findings.add("DS002")
+    if splits["val"].images and used["train"] and not used["val"]:
+        findings.add("DS043")
     for category in splits["train"].categories:
         if not any(category.id in ids for ids in used.values()):
             findings.add("DS040", category.name)

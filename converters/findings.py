@@ -95,6 +95,7 @@ RULES: dict[str, Rule] = {
     ),
     "DS014": Rule("warns", "Image marked as background but annotated", "The annotations were kept, the mark ignored."),
     "DS015": Rule("info", "Image without annotations", "It is used as a negative example."),
+    "DS016": Rule("blocks", "Class without a name", "Name it: results are told by name."),
     # Boxes and masks.
     "DS020": Rule("repaired", "Box partly outside its image", "It was clipped to the image."),
     "DS021": Rule("repaired", "Box without area (a side shorter than 1 pixel)", "The annotation was left out."),
@@ -131,6 +132,11 @@ RULES: dict[str, Rule] = {
     "DS040": Rule("warns", "Class without any usable annotation", "It cannot be learned; label it or remove it."),
     "DS041": Rule("warns", "Class absent from train", "It cannot be learned; move some of its images to train."),
     "DS042": Rule("warns", "Class absent from val", "It has no score; move some of its images to val."),
+    "DS043": Rule(
+        "blocks",
+        "No usable annotation in the val images",
+        "Label some val images, or leave the split to us: without objects no checkpoint is better than another.",
+    ),
 }  # fmt: skip
 
 

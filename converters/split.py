@@ -97,6 +97,24 @@ class ResolvedSplit:
     findings: tuple[Finding, ...]
 
 
+KNOWN_KEYS = frozenset(
+    {"method", "ratio", "default_ratio", "seed", "splits", "custom_splits", "exclude_images", "source"}
+)
+
+
+def check_split_config(form: Mapping[str, Any]) -> None:
+    """A user's CONFIG.split_config, before any data are there: a mistyped key must not be ignored.
+
+    Raises:
+        ConfigError: unknown keys, or values that make no sense.
+    """
+    unknown = sorted(set(form) - KNOWN_KEYS)
+    if unknown:
+        hint = f"Known keys: {', '.join(sorted(KNOWN_KEYS))}."
+        raise ConfigError(f"CONFIG.split_config: unknown {', '.join(map(repr, unknown))}", hint=hint)
+    parse_split_request(form, "CONFIG.split_config")
+
+
 def parse_split_request(form: Mapping[str, Any], origin: str, error: type[JobError] = ConfigError) -> SplitRequest:
     """A request from any of the platform's forms: of a job or CONFIG, of a snapshot, of an annotation file.
 

@@ -7,16 +7,16 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from trainer_sdk.console import terminal
 
 log = logging.getLogger("trainer")
 
@@ -35,15 +35,14 @@ class Display:
         if sys.stdout.isatty():
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=None),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}"),
-                TimeElapsedColumn(),
                 TextColumn("eta"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[facts]}"),
-                console=Console(),
-                expand=True,
+                console=terminal(),
+                transient=True,  # a finished bar has nothing more to say; the log lines around it stay
             )
 
     def __enter__(self) -> Display:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from converters.split import check_split_config
 from mmtrain.machine import Machine
 from mmtrain.recipes import Recipe
 from trainer_sdk.errors import ConfigError, JobError, ResourceError
@@ -26,6 +28,9 @@ PRIMARY_METRICS = {
 NOT_CHOSEN = {("loss", "min"), ("loss", None)}
 """What the platform sends where it has no default (contract 3.1): nobody chose it, and mm* has no such metric."""
 
+STRIDE = 32
+WEIGHT_DECAY = {"SGD": 1e-4, "Adam": 0.0, "AdamW": 0.05}
+"""Usual values: what is right for AdamW's decoupled decay is far too strong for the L2 of the other two."""
 SHM_PER_WORKER_BYTES = 64 * 2**20
 
 
@@ -112,7 +117,7 @@ def make_plan(
         recipe=recipe.name,
         task=recipe.task,
         class_names=class_names,
-        pretrained=_asked(config.pretrained if not config.pretrained else None, True, "published weights"),
+        pretrained=_stated(config, "pretrained", "published weights learn faster and end better on small sets"),
         weights_file=weights_file,
         device=device,
         gpus=gpus,
@@ -121,7 +126,7 @@ def make_plan(
         imgsz=_asked(config.imgsz, defaults.imgsz, "what the published weights were trained at"),
         optimizer=_asked(config.optimizer, defaults.optimizer, "upstream's choice for this model"),
         lr0=_learning_rate(config, recipe, batch.value),
-        weight_decay=_asked(config.weight_decay, defaults.weight_decay, "upstream's choice"),
+        weight_decay=_weight_decay(config, recipe),
         momentum=_asked(config.momentum, defaults.momentum, "upstream's choice; SGD only"),
         lr_scheduler=_asked(config.lr_scheduler, defaults.lr_scheduler, "upstream's choice"),
         lr_final_ratio=Decided(value=defaults.lr_final_ratio, origin="recipe", reason="last learning rate / lr0"),
@@ -146,8 +151,47 @@ def make_plan(
         checkpoint_interval=_checkpoint_interval(config, epochs.value),
         checkpoint_keep_max=_asked(config.checkpoint_keep_max, 1, "the last one; the best is kept besides"),
         primary_metric=_primary_metric(config, recipe),
-        seed=Decided(value=config.seed, origin="request", reason="CONFIG.seed, 42 unless told"),
+        seed=_stated(config, "seed", "the same one for everybody"),
     )
+
+
+def check_request(config: TrainConfig, recipe: Recipe, machine: Machine) -> None:
+    """What can be said against a request before its data are there, all of it.
+
+    Raises:
+        ConfigError: values that cannot be had, alone or together.
+        ResourceError: a device that this machine lacks.
+    """
+    problems = _size_problems(config, recipe)
+    checks: list[Callable[[], object]] = [
+        lambda: _primary_metric(config, recipe),
+        lambda: check_split_config(config.split_config or {}),
+        lambda: gpu_numbers(config.device) if config.device not in (None, "cpu") else (),
+    ]
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems.append(f"{error.message} - {error.hint}")
+    if config.amp and (config.device == "cpu" or not machine.gpus):
+        problems.append("amp=true needs a GPU, the device is the CPU")
+    if problems:
+        raise ConfigError.of_problems("the request cannot be honoured", problems, hint="docs/environment.md")
+    choose_device(config, machine)
+
+
+def _size_problems(config: TrainConfig, recipe: Recipe) -> list[str]:
+    """A letterboxed model sees exactly this size, and its strides go up to 32."""
+    width, height = config.imgsz or recipe.defaults.imgsz
+    problems = []
+    if recipe.letterbox and (width % STRIDE or height % STRIDE or min(width, height) < 2 * STRIDE):
+        nearest = [max(2 * STRIDE, round(side / STRIDE) * STRIDE) for side in (width, height)]
+        problems.append(
+            f"imgsz={[width, height]}: {recipe.name} needs multiples of {STRIDE} from 64 on, such as {nearest}"
+        )
+    if recipe.task is Task.INSTANCE and config.mosaic and width != height:
+        problems.append("mosaic of masks needs a square imgsz (MMDetection's swaps their sides)")
+    return problems
 
 
 def _asked(asked: Value | None, default: Value, reason: str) -> Decided[Value]:
@@ -218,6 +262,12 @@ def _learning_rate(config: TrainConfig, recipe: Recipe, batch: int) -> Decided[f
     return Decided(value=base * batch / defaults.batch, origin="recipe", reason=f"{reason}, scaled to batch {batch}")
 
 
+def _weight_decay(config: TrainConfig, recipe: Recipe) -> Decided[float]:
+    if config.optimizer is None or config.optimizer == recipe.defaults.optimizer:
+        return _asked(config.weight_decay, recipe.defaults.weight_decay, "upstream's choice")
+    return _asked(config.weight_decay, WEIGHT_DECAY[config.optimizer], f"usual for {config.optimizer}")
+
+
 def _warmup(config: TrainConfig, recipe: Recipe, iters_per_epoch: int, epochs: int) -> Decided[int]:
     wanted = _asked(config.warmup_epochs, recipe.defaults.warmup_epochs, "recipe's warm-up epochs, at most a tenth")
     iters = round(wanted.value * iters_per_epoch)
@@ -226,16 +276,23 @@ def _warmup(config: TrainConfig, recipe: Recipe, iters_per_epoch: int, epochs: i
     return Decided(value=min(iters, iters_per_epoch * epochs - 1), origin=wanted.origin, reason=wanted.reason)
 
 
+def _stated(config: TrainConfig, name: str, reason: str) -> Decided[Any]:
+    """A value whose default stands in the request's own model."""
+    if name in config.model_fields_set:
+        return Decided(value=getattr(config, name), origin="request", reason="asked for")
+    return Decided(value=getattr(config, name), origin="recipe", reason=reason)
+
+
 def _amp(config: TrainConfig, gpus: tuple[int, ...]) -> Decided[bool]:
     if config.amp and not gpus:
         raise ConfigError("amp=true needs a GPU, the device is the CPU", hint="leave amp out, or choose a GPU")
-    return Decided(value=config.amp, origin="request" if config.amp else "recipe", reason="" if config.amp else "off")
+    return _stated(config, "amp", "off unless asked for")
 
 
 def _sync_bn(config: TrainConfig, devices: int) -> Decided[bool]:
     if config.sync_bn and devices < 2:
         return Decided(value=False, origin="machine", reason="asked for, but one device has nothing to synchronise")
-    return Decided(value=config.sync_bn, origin="request", reason="off unless asked for")
+    return _stated(config, "sync_bn", "off unless asked for")
 
 
 def _frozen_stages(config: TrainConfig, recipe: Recipe) -> Decided[int]:

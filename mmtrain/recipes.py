@@ -139,20 +139,19 @@ def main() -> None:
 
 
 def _print_table() -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Recipes", caption="AP: upstream's numbers on COCO val2017")
+    table = Table(title="Recipes", caption="AP: upstream's numbers on COCO val2017", box=box.SIMPLE, padding=(0, 1))
     for heading in ("model", "task", "box AP", "mask AP", "params", "input", "licence"):
-        table.add_column(heading, no_wrap=heading in ("model", "task"))
+        table.add_column(heading, no_wrap=True)
     for recipe in all_recipes():
         published, size = recipe.published, "x".join(map(str, recipe.defaults.imgsz))
         mask_ap = "" if published.mask_ap is None else f"{published.mask_ap}"
-        table.add_row(
-            recipe.name, recipe.task.value, f"{published.box_ap}", mask_ap, f"{published.params_m} M", size,
-            recipe.weights.license,
-        )  # fmt: skip
-    Console().print(table)
+        task, params = recipe.task.value.removeprefix("object_"), f"{published.params_m} M"
+        table.add_row(recipe.name, task, f"{published.box_ap}", mask_ap, params, size, recipe.weights.license)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def main() -> int:
         "DATASET_PATH": str(shapes),
         "CONFIG": json.dumps(CONFIG),
     }
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which stops in order and says so
     exit_code = subprocess.run([sys.executable, str(ROOT / "train.py")], env=environment, check=False).returncode
     if exit_code == 0:
         show(WORKSPACE / JOB_ID / "out")

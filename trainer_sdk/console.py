@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import orjson
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore", "matplotlib", "faster_coco_eval", "PIL")
 
@@ -38,13 +43,21 @@ def set_up_logging(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+@functools.cache
+def terminal() -> Console:
+    """The one console: a live bar and log lines that do not know of each other garble the screen."""
+    from rich.console import Console  # only a terminal pays for importing it
+
+    return Console()
+
+
 def _handler() -> logging.Handler:
     if not sys.stdout.isatty():
         handler: logging.Handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(JsonLines())
         return handler
-    from rich.logging import RichHandler  # only a terminal pays for importing it
+    from rich.logging import RichHandler
 
-    handler = RichHandler(show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False)
+    handler = RichHandler(console=terminal(), show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
     return handler

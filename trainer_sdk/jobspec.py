@@ -21,6 +21,12 @@ def _probability(value: Any) -> Any:
     return float(value) if isinstance(value, bool) else value
 
 
+def _optimizer(value: Any) -> Any:
+    """The platform writes optimizers small."""
+    known = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+    return known.get(value.lower(), value) if isinstance(value, str) else value
+
+
 def _device_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -35,7 +41,9 @@ class TrainConfig(Frozen):
     epochs: int | None = Field(None, ge=1, le=10_000, description="passes over the training images")
     batch: int | None = Field(None, ge=1, le=4096, description="images per step over all devices")
     lr0: float | None = Field(None, gt=0, lt=10, description="learning rate at that batch size")
-    optimizer: Literal["SGD", "Adam", "AdamW"] | None = Field(None, description="optimizer")
+    optimizer: Annotated[Literal["SGD", "Adam", "AdamW"] | None, BeforeValidator(_optimizer)] = Field(
+        None, description="optimizer"
+    )
     device: Annotated[str | None, BeforeValidator(_device_text)] = Field(
         None, pattern=r"^(cpu|\d+(-\d+)?(,\d+(-\d+)?)*)$", description="cpu, or GPU numbers such as 0, 0,1 or 0-3"
     )

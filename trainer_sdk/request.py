@@ -215,9 +215,13 @@ def _in_the_users_words(error: ValidationError, chosen: Mapping[str, Given]) -> 
         name = str(detail["loc"][0])
         source, value = chosen[name]
         lines.setdefault(
-            name, f"{source}={value!r}: {detail['msg'].lower()} ({TrainConfig.model_fields[name].description})"
+            name, f"{source}={value!r}: {_uncapitalised(detail['msg'])} ({TrainConfig.model_fields[name].description})"
         )
     return list(lines.values())
+
+
+def _uncapitalised(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _did_you_mean(word: str, known: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 
 from trainer_sdk.backends import Backend, FileBackend, HttpBackend
 from trainer_sdk.console import set_up_logging
-from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError
+from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
 from trainer_sdk.events import Completed, Event, Failed, LogLine, Progress, Started
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.outbox import Outbox
@@ -56,7 +56,7 @@ class JobSession:
         self._epochs_completed = 0
         self._inside = False
         self._taken = False
-        """Another request completed under this JOB_ID: its outcome stands, whatever becomes of ours."""
+        """Somebody else works, or another request completed, under this JOB_ID: we say nothing in its name."""
         self._leaving = False
         self._early_signal: str | None = None
         self._outbox: Outbox | None = None
@@ -141,7 +141,10 @@ class JobSession:
     def _open_folder(self, job_id: str) -> None:
         try:
             self._workspace = Workspace(self.settings.workspace_dir, job_id)
+            self._claim(self._workspace)
             self._look_for_an_earlier_run(self._workspace)
+            if self._taken:
+                return
             if self._spec is not None and not self.already_completed:
                 self._workspace.clear()  # before the outbox begins to keep its state in there
             self._outbox = Outbox(self._workspace.folder, job_id, self._backend())
@@ -156,9 +159,16 @@ class JobSession:
         if self.already_completed:
             log.info("job %s was completed by an earlier run; nothing is trained again", job_id)
 
+    def _claim(self, space: Workspace) -> None:
+        try:
+            space.claim()
+        except ResourceError as error:
+            self._taken = True
+            self._spec, self._request_error = None, error
+
     def _look_for_an_earlier_run(self, space: Workspace) -> None:
         """A completed job is neither trained again nor spoilt by another request under its name."""
-        if not completed_before(space.path("outcome.json")):
+        if self._taken or not completed_before(space.path("outcome.json")):
             return
         if self._spec is not None and same_request(space.path("job.json"), self._spec):
             self.already_completed = True
@@ -169,14 +179,19 @@ class JobSession:
         self._spec, self._request_error = None, self._request_error or other
 
     def _backend(self) -> Backend:
-        return HttpBackend(self.settings.callback_url) if self.settings.callback_url else FileBackend()
+        """No backend can take an id that is not a number: then only the file hears of the job."""
+        can_call = self.settings.callback_url is not None and self._job_id is not None and self._job_id.isdecimal()
+        return HttpBackend(str(self.settings.callback_url)) if can_call else FileBackend()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """The first signal stops the work where it is; later ones, or one while reporting, change nothing."""
+        """The first signal stops the work where it is; later ones only hurry the last deliveries."""
         name = signal.Signals(number).name
         if not self._inside:  # an exception out of __enter__ would skip __exit__, that is, the outcome
             self._early_signal = name
-        elif not self._leaving:
+        elif self._leaving:
+            if self._outbox is not None:
+                self._outbox.hurry(STOPPING_DELIVERY_S)
+        else:
             self._leaving = True
             raise Interrupted(f"stopped by {name} during {self._phase}", hint=RERUN)
 
@@ -226,6 +241,7 @@ class JobSession:
             retryable=failure.retryable if failure else False,
             traceback=trace,
             timings_s=self.timings_s,
+            undelivered_events=self._undelivered,
         )
         self._record(outcome)
         return outcome

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import orjson
 from pydantic import BaseModel
 
+from trainer_sdk.errors import ResourceError
+
 Model = TypeVar("Model", bound=BaseModel)
 
-KEPT_ACROSS_RUNS = ("events.jsonl", "outbox.json")
+LOCK, WORKER_LOCK = ".lock", ".worker.lock"
+KEPT_ACROSS_RUNS = ("events.jsonl", "outbox.json", LOCK, WORKER_LOCK)
 """What the backend was told survives a rerun of the same job; everything else is made again."""
+WORKER_LEAVES_S = 30.0
+"""A worker whose parent was killed notices after its current iteration."""
 
 
 class Workspace:
@@ -25,6 +33,22 @@ class Workspace:
         self.dataset = self.folder / "dataset"
         self.work = self.folder / "work"
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def claim(self) -> None:
+        """Takes the job for this process, until it ends however it ends.
+
+        Raises:
+            ResourceError: another process, or a worker it left behind, has the job.
+        """
+        self._lock = self._taken(LOCK, patience_s=0.0)
+        self._taken(WORKER_LOCK, patience_s=WORKER_LEAVES_S).close()  # only had to be free: the worker to come takes it
+
+    def _taken(self, name: str, *, patience_s: float) -> IO[bytes]:
+        lock = take_lock(self.folder / name, patience_s)
+        if lock is None:
+            hint = "wait for it, or use another JOB_ID"
+            raise ResourceError(f"another process works on this job in {self.folder}", hint=hint)
+        return lock
 
     def clear(self) -> None:
         """Removes what an earlier run of the same job left, so that nothing of it can be taken for this run's."""
@@ -45,11 +69,33 @@ class Workspace:
         return model
 
 
+def take_lock(path: Path, patience_s: float = 0.0) -> IO[bytes] | None:
+    """An exclusive lock that lasts as long as the file stays open; None when somebody else keeps it."""
+    file = path.open("ab")
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                file.close()
+                return None
+            time.sleep(0.2)
+        else:
+            return file
+
+
 def write_json(path: Path, value: Any) -> None:
     """Indented, with sorted keys: made to be read and compared."""
     write_atomically(
         path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
     )
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """``{"sha256", "size_bytes"}`` of a file."""
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size_bytes": path.stat().st_size}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -66,7 +66,8 @@ def read_snapshot(ref: DatasetRef, settings: Settings) -> dict[str, Any] | None:
 
 def _from_folder(ref: DatasetRef, root: Path, task: Task) -> FetchedDataset:
     if not root.is_dir():
-        raise DatasetError(f"the data set folder {root} does not exist", hint="set DATASET_PATH to a DICE folder")
+        found = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"the data set folder {root} {found}", hint="set DATASET_PATH to a DICE folder")
     present = {path.relative_to(root).as_posix(): path for path in root.rglob("*.json") if path.is_file()}
     name = _annotation_name(present, task, str(root))
     sha256 = _version_hash({key: path.read_bytes() for key, path in present.items() if _is_annotation_file(key)})

@@ -7,16 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import msgspec
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict
 
 from converters import Conversion, Finding
-from converters.coco import CocoDataset, CocoImage
+from converters.coco import CocoDataset
+from converters.dice import DiceDataset, DiceImage
 from converters.findings import FindingCounter
+from mmtrain.datasets.fetch import FetchedDataset
 from trainer_sdk.errors import DatasetError
 
-Size = tuple[int, int]
+Look = tuple[int, int] | str | None
+"""Width and height in pixels as OpenCV will see them; why not, in words; None for no such file."""
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 
 
 class Findings(BaseModel):
@@ -40,17 +46,40 @@ class Findings(BaseModel):
             )
 
 
-def inspect(
-    conversion: Conversion, root: Path, image_paths: dict[str, str], report: Callable[[int, int], None]
-) -> tuple[Conversion, Findings]:
-    """Opens every image of the conversion.
+def look_at_images(fetched: FetchedDataset, report: Callable[[int, int], None]) -> dict[str, Look]:
+    """File name -> what opening the file said."""
+    names = [image.file_name for image in fetched.dice.images]
+    paths = [fetched.root / fetched.image_paths[name] if name in fetched.image_paths else None for name in names]
+    looks: dict[str, Look] = {}
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+        for done, (name, look) in enumerate(zip(names, pool.map(_look, paths), strict=True), start=1):
+            looks[name] = look
+            report(done, len(names))
+    return looks
+
+
+def with_real_sizes(dice: DiceDataset, looks: dict[str, Look]) -> DiceDataset:
+    """The data set as the pixels have it, before boxes are judged against the picture's edges."""
+
+    def real(image: DiceImage) -> DiceImage:
+        look = looks[image.file_name]
+        return msgspec.structs.replace(image, width=look[0], height=look[1]) if isinstance(look, tuple) else image
+
+    return msgspec.structs.replace(dice, images=tuple(map(real, dice.images)))
+
+
+def judge(conversion: Conversion, fetched: FetchedDataset, looks: dict[str, Look]) -> tuple[Conversion, Findings]:
+    """Adds what was seen in the pictures that are used.
 
     Returns:
-        the conversion with file names below `root` and sizes as the pixels have them, and all findings.
+        the conversion with file names below the data set's root, and all findings.
     """
     counter = FindingCounter(conversion.findings)
-    checked = _check_images(conversion, root, image_paths, counter, report)
-    splits = {name: _with_images(split, checked) for name, split in conversion.splits.items()}
+    annotated = {image.file_name: (image.width, image.height) for image in fetched.dice.images}
+    for split in conversion.splits.values():
+        for image in split.images:
+            _count(image.file_name, annotated[image.file_name], looks[image.file_name], counter)
+    splits = {name: _with_paths(split, fetched.image_paths) for name, split in conversion.splits.items()}
     found = replace(conversion, splits=splits, findings=counter.findings)
     return found, Findings(
         findings=found.findings,
@@ -61,50 +90,35 @@ def inspect(
     )
 
 
-def _check_images(
-    conversion: Conversion,
-    root: Path,
-    image_paths: dict[str, str],
-    counter: FindingCounter,
-    report: Callable[[int, int], None],
-) -> dict[int, CocoImage]:
-    """COCO image id -> the image as it really is; unreadable ones are counted and left as annotated."""
-    images = [image for split in conversion.splits.values() for image in split.images]
-    paths = [root / image_paths[image.file_name] if image.file_name in image_paths else None for image in images]
-    checked: dict[int, CocoImage] = {}
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-        for done, (image, size) in enumerate(zip(images, pool.map(_look, paths), strict=True), start=1):
-            checked[image.id] = _judged(image, image_paths.get(image.file_name), size, counter)
-            report(done, len(images))
-    return checked
-
-
-def _look(path: Path | None) -> Size | str | None:
-    """Width and height after decoding every pixel; a reason in words; None for no file."""
+def _look(path: Path | None) -> Look:
+    """Decodes every pixel, then asks OpenCV, which does it in training, whether it can too."""
     if path is None:
         return None
     try:
         with Image.open(path) as picture:
             picture.load()
-            return picture.size
+            size = picture.size
+            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
     except UnidentifiedImageError:
         return "not an image" if path.stat().st_size else "empty file"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return str(error)
+    if not cv2.haveImageReader(str(path)):
+        return "a format that OpenCV cannot read"
+    return (size[1], size[0]) if turned else size  # OpenCV turns by EXIF, as browsers do; Pillow does not
 
 
-def _judged(image: CocoImage, path: str | None, found: Size | str | None, counter: FindingCounter) -> CocoImage:
-    if path is None or found is None:
-        counter.add("DS050", image.file_name)
-        return image
-    if isinstance(found, str):
-        counter.add("DS051", f"{image.file_name}: {found}")
-        return image
-    width, height = found
-    if image.width and image.height and (width, height) != (image.width, image.height):
-        counter.add("DS052", f"{image.file_name}: annotated {image.width}x{image.height}, is {width}x{height}")
-    return msgspec.structs.replace(image, file_name=path, width=width, height=height)
+def _count(name: str, annotated: tuple[int | None, int | None], look: Look, counter: FindingCounter) -> None:
+    if look is None:
+        counter.add("DS050", name)
+    elif isinstance(look, str):
+        counter.add("DS051", f"{name}: {look}")
+    elif all(annotated) and annotated != look:
+        counter.add("DS052", f"{name}: annotated {annotated[0]}x{annotated[1]}, is {look[0]}x{look[1]}")
 
 
-def _with_images(split: CocoDataset, checked: dict[int, CocoImage]) -> CocoDataset:
-    return msgspec.structs.replace(split, images=[checked[image.id] for image in split.images])
+def _with_paths(split: CocoDataset, paths: dict[str, str]) -> CocoDataset:
+    images = [
+        msgspec.structs.replace(image, file_name=paths.get(image.file_name, image.file_name)) for image in split.images
+    ]
+    return msgspec.structs.replace(split, images=images)

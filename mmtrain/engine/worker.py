@@ -16,19 +16,25 @@ from mmtrain.engine.messages import Finished, MessageWriter, Predicting
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import FrameworkError, JobError, ResourceError
-from trainer_sdk.workspace import write_json
+from trainer_sdk.workspace import WORKER_LOCK, take_lock, write_json
 
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 def main(work_dir: Path) -> int:
     """The process: exit code 0, or 1 with an error record for the parent."""
+    first = int(os.environ.get("RANK", "0")) == 0
+    # Held until this process ends: a rerun after a killed parent waits for its orphan.
+    lock = take_lock(work_dir.parent / WORKER_LOCK) if first else None
     try:
         run(WorkerOrder.model_validate_json((work_dir / ORDER).read_bytes()), work_dir)
-    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is, the parent turns it into the outcome
+    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is, the parent makes it the outcome
         traceback.print_exc()
         write_json(work_dir / ERROR, error_record(error))
         return 1
+    finally:
+        if lock is not None:
+            lock.close()
     return 0
 
 
@@ -51,7 +57,8 @@ def run(order: WorkerOrder, work_dir: Path) -> None:
     plan, recipe = order.plan, load_recipe(order.plan.recipe)
     config = Config(build_config(upstream_config(recipe), recipe, plan, order.files, work_dir))
     if first:
-        config.dump(job_dir / "config.py")
+        by_hand = Config({**config.to_dict(), "work_dir": str(job_dir / "by_hand")})  # spares the job's own checkpoints
+        by_hand.dump(job_dir / "config.py")
     description = describe(plan, config.pretty_text, order.dataset)
     writer = MessageWriter(work_dir / MESSAGES) if first else None
     fitted = fit(config, plan, description, writer=writer, stop_file=work_dir / STOP, parent=order.parent)

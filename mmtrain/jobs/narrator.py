@@ -55,9 +55,8 @@ class Narrator:
 
     def _iteration(self, news: Iteration) -> None:
         loss = "not finite" if news.loss is None else f"{news.loss:.3f}"
-        facts = f"loss {loss}{self._accuracy}"
         title = f"epoch {news.epoch}/{self._plan.epochs.value}"
-        self._display(news.iteration, self._iters, facts, title)
+        self._display(news.iteration, self._iters, f"loss {loss}{self._accuracy}", title, unit="iter")
         if time.monotonic() >= self._next_progress:
             self._next_progress = time.monotonic() + BETWEEN_EPOCHS_EVERY_S
             self._session.tell(self._progress(news.epoch - 1, news.iteration))
@@ -66,8 +65,9 @@ class Narrator:
         metrics = ui_metrics(news.metrics)
         name = report_name(self._plan.primary_metric.value)
         value = metrics.get(name)
-        self._accuracy = f", {name} {value:.3f}" if value is not None else ""
-        self._validation_curve.append(ValidationPoint(epoch=news.epoch, metrics=metrics))
+        self._accuracy = f", mAP {value:.3f}" if value is not None else ""
+        curve = {key: number for key, number in metrics.items() if "@" in key}  # the UI's names say the same twice
+        self._validation_curve.append(ValidationPoint(epoch=news.epoch, metrics=curve))
         self._tell_epoch(metrics)
         self._session.tell(
             events.Validation(

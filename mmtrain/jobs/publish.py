@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mmtrain.datasets.fetch import FetchedDataset
@@ -18,7 +16,7 @@ from trainer_sdk.events import Completed, Metrics, Numbers, Validation
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
 from trainer_sdk.storage import open_storage
-from trainer_sdk.workspace import Workspace, write_json
+from trainer_sdk.workspace import Workspace, fingerprint, write_json
 
 # Name in the storage -> file in the job folder; checkpoints are .pt there whatever they are called here (contract 5).
 PUBLISHED = {
@@ -110,10 +108,5 @@ def _manifest(spec: TrainSpec, recipe: Recipe, fetched: FetchedDataset, space: W
         "dataset": {"id": spec.dataset.id, "annotations_sha256": fetched.sha256},
         "versions": versions(),
         "licenses": {"weights": recipe.weights.license if spec.config.pretrained else None},
-        "files": {name: _fingerprint(space.path(file)) | {"path": file} for name, file in PUBLISHED.items()},
+        "files": {name: fingerprint(space.path(file)) | {"path": file} for name, file in PUBLISHED.items()},
     }
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size_bytes": path.stat().st_size}

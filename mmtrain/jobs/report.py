@@ -14,7 +14,7 @@ from mmtrain.reports.evaluate import evaluate
 from mmtrain.reports.models import Curves, Evaluation, TrainReport, build_report
 from mmtrain.versions import versions
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.workspace import Workspace
+from trainer_sdk.workspace import Workspace, fingerprint
 
 
 def report_training(
@@ -32,7 +32,7 @@ def report_training(
     from mmtrain.reports.samples import draw_samples
 
     splits = evaluate_splits(plan, findings, space)
-    evaluated_on: Literal["test", "val"] = "test" if "test" in splits else "val"
+    evaluated_on = headline_split(findings.images)
     report = build_report(
         splits,
         evaluated_on,
@@ -45,9 +45,10 @@ def report_training(
         findings=[finding.model_dump() for finding in findings.findings],
         plan=plan.decisions(),
         versions=versions(),
+        files=[{"name": name, **fingerprint(space.out / name)} for name in ("best.pth", "last.pth")],
         duration_s=finished.train_s,
         images=findings.images,
-        notes=list(spec.notes),
+        notes=[*spec.notes, *_headline_note(findings.images)],
     )
     samples = draw_samples(
         space.dataset / f"{evaluated_on}.json",
@@ -58,6 +59,17 @@ def report_training(
     )
     write_report(report, samples, space.out)
     return report
+
+
+def _headline_note(images: dict[str, int]) -> list[str]:
+    if not images["test"] or headline_split(images) == "test":
+        return []
+    return [f"The test split has only {images['test']} image(s): the headline is val's."]
+
+
+def headline_split(images: dict[str, int]) -> Literal["test", "val"]:
+    """Test, unless it is only what rounding left over: one picture is no result."""
+    return "test" if images["test"] >= max(2, images["val"] / 2) else "val"
 
 
 def evaluate_splits(plan: TrainPlan, findings: Findings, space: Workspace) -> dict[str, Evaluation]:

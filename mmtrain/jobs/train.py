@@ -8,7 +8,7 @@ from typing import Literal
 from converters import Conversion, convert, write_conversion
 from mmtrain.config.build import DatasetFiles
 from mmtrain.datasets.fetch import FetchedDataset, fetch, read_snapshot
-from mmtrain.datasets.inspect import Findings, inspect
+from mmtrain.datasets.inspect import Findings, judge, look_at_images, with_real_sizes
 from mmtrain.display import Display
 from mmtrain.engine.launch import launch, supervise
 from mmtrain.engine.messages import Finished
@@ -17,7 +17,7 @@ from mmtrain.jobs.narrator import Narrator
 from mmtrain.jobs.publish import completed, publish
 from mmtrain.jobs.report import report_training
 from mmtrain.machine import look_at_machine
-from mmtrain.plan import TrainPlan, choose_device, make_plan
+from mmtrain.plan import TrainPlan, check_request, make_plan
 from mmtrain.recipes import load_recipe
 from mmtrain.weights import obtain_weights
 from trainer_sdk.events import Completed
@@ -34,15 +34,17 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
         recipe = load_recipe(spec.model_name, spec.task)
         machine = look_at_machine(session.environ, space.folder)
-        choose_device(spec.config, machine)
+        check_request(spec.config, recipe, machine)
         weights = obtain_weights(recipe, session.settings) if spec.config.pretrained else None
     with session.step("fetch"), Display("fetching", unit="images") as display:
         fetched = fetch(spec.dataset, recipe.task, session.settings, display)
         snapshot = read_snapshot(spec.dataset, session.settings)
-    with session.step("convert"):
-        conversion = convert(fetched.dice, recipe.task, config_split=spec.config.split_config, snapshot=snapshot)
     with session.step("inspect"), Display("checking", unit="images") as display:
-        conversion, findings = inspect(conversion, fetched.root, fetched.image_paths, display)
+        looks = look_at_images(fetched, display)
+    with session.step("convert"):
+        dice, split = with_real_sizes(fetched.dice, looks), spec.config.split_config
+        conversion = convert(dice, recipe.task, config_split=split, snapshot=snapshot)
+        conversion, findings = judge(conversion, fetched, looks)
         space.save("findings.json", findings)
         findings.raise_if_blocked()
         write_conversion(conversion, space.dataset)

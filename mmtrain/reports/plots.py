@@ -122,7 +122,8 @@ def _line_plot(lines: Sequence[Line], label: str) -> tuple[Figure, Axes] | None:
         return None
     figure, axes = _canvas("epoch", label)
     for i, (_, x, y) in enumerate(lines):
-        axes.plot(x, y, color=COLORS[i], linewidth=2 if i == 0 else 1.2)
+        alone = "o" if len(x) == 1 else None  # a line of one point would be invisible
+        axes.plot(x, y, color=COLORS[i], linewidth=2 if i == 0 else 1.2, marker=alone)
     if len(lines) > 1:
         _legend(axes, [name for name, _, _ in lines])
     return figure, axes

@@ -135,7 +135,7 @@ def _draw_boxes(canvas: Image.Image, annotations: list[Annotation], names: list[
         x, y, w, h = (side * scale for side in annotation["bbox"])
         pen.rectangle((x, y, max(x + w, x), max(y + h, y)), outline=class_color(annotation["category_id"]), width=2)
     if len(annotations) <= _LABELLED_BOXES:
-        for annotation in annotations:
+        for annotation in reversed(annotations):
             _draw_label(pen, font, annotation, names, scale, canvas.size)
 
 

@@ -297,3 +297,19 @@ def test_train_reports_a_request_it_cannot_honour(
     message = completions(backend)[0].body["error_message"]
     assert "CONFIG.epochz is unknown; did you mean 'epochs'?" in message
     assert "CONFIG.batch=0" in message
+
+
+def test_a_signal_while_delivering_shortens_the_wait(
+    environ: dict[str, str], backend: ContractBackend, job_script: JobScript, start_script: StartScript
+) -> None:
+    backend.hang()
+    job = start_script({**environ, "DELIVERY_TIMEOUT_S": "300"}, script=job_script("session.complete(DONE)"))
+    deadline = time.monotonic() + 30
+    while not (job.folder / "outcome.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    job.process.terminate()
+    done = job.wait(30)
+    backend.answer_again()
+    assert done.exit_code == 2
+    assert done.outcome["undelivered_events"] > 0

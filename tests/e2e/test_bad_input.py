@@ -91,6 +91,13 @@ def test_a_model_for_another_task(fails: Callable[..., str], shapes: Path) -> No
     assert "mask-rcnn-r50" in fails(environment, 3, "ConfigError")
 
 
+def test_what_contradicts_the_model_is_told_before_the_data_are_asked_for(fails: Callable[..., str]) -> None:
+    environment = {**request("rtmdet-tiny", {"imgsz": 100}, primary_metric="accuracy"), "DATASET_ID": "never-asked-for"}
+    told = fails({**environment, "EXTERNAL_STORAGE_ENDPOINT": "http://127.0.0.1:9"}, 3, "ConfigError")
+    assert "multiples of 32" in told
+    assert "accuracy" in told
+
+
 def test_a_gpu_that_is_not_there(fails: Callable[..., str], shapes: Path) -> None:
     environment = {**request("rtmdet-tiny", {"device": "99"}), "DATASET_PATH": str(shapes)}
     assert "asks for GPU 99" in fails(environment, 4, "ResourceError")
@@ -163,8 +170,28 @@ def every_box_empty(document: Document) -> None:
             annotation |= {"bbox": [3, 3, 0, 0], "segmentation": []}
 
 
+def nothing_in_val(document: Document) -> None:
+    for image in document["images"]:
+        if image["split"] == "val":
+            image["annotations"] = []
+
+
+def nameless_class(document: Document) -> None:
+    document["classes"][1]["name"] = " "
+    for image in document["images"]:
+        for annotation in image["annotations"]:
+            annotation.pop("class_name")
+
+
 @pytest.mark.parametrize(
-    ("change", "said"), [(no_images, "DS001"), (no_class_for_a_box, "hexagon"), (every_box_empty, "DS002")]
+    ("change", "said"),
+    [
+        (no_images, "DS001"),
+        (no_class_for_a_box, "hexagon"),
+        (every_box_empty, "DS002"),
+        (nothing_in_val, "DS043"),
+        (nameless_class, "DS016"),
+    ],
 )
 def test_data_that_cannot_be_trained_on(
     fails: Callable[..., str], shapes: Path, change: Callable[[Document], None], said: str

@@ -107,6 +107,29 @@ def test_a_killed_job_starts_over_under_the_same_id(
     assert not (done.folder / "work" / "epoch_2.pth").exists()
 
 
+def test_a_second_job_under_the_same_id_leaves_the_first_alone(
+    training: RunningScript, backend: ContractBackend, run_script: RunScript, shapes: Path
+) -> None:
+    environment = {**request("rtmdet-tiny"), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+    second = run_script(environment)
+    assert second.exit_code == 4
+    assert "another process works on this job" in second.stdout
+    assert told(backend) == []
+    assert training.process.poll() is None
+    assert (training.folder / "work" / "worker.json").exists()
+
+
+def test_a_rerun_waits_for_the_worker_of_a_killed_parent(
+    training: RunningScript, backend: ContractBackend, run_script: RunScript, shapes: Path
+) -> None:
+    training.process.kill()  # only the parent: its worker notices after an iteration
+    environment = {**request("rtmdet-tiny"), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+    done = run_script(environment, timeout_s=TRAIN_S)
+    assert done.exit_code == 0, done.stdout
+    assert not (done.folder / "work" / "interrupted.pth").exists()
+    assert not (done.folder / "work" / "worker_error.json").exists()
+
+
 def test_an_exception_in_the_worker_arrives_with_its_traceback(
     start_script: StartScript, backend: ContractBackend, shapes: Path
 ) -> None:

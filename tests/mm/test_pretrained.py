@@ -12,7 +12,7 @@ import torch
 from converters import convert, write_conversion
 from mmtrain.config.build import DatasetFiles
 from mmtrain.datasets.fetch import fetch
-from mmtrain.datasets.inspect import inspect
+from mmtrain.datasets.inspect import judge, look_at_images, with_real_sizes
 from mmtrain.datasets.shapes import write_shapes
 from mmtrain.engine.order import WorkerOrder
 from mmtrain.plan import make_plan
@@ -67,9 +67,8 @@ def prepare(folder: Path, weights: Path) -> Workspace:
     space.clear()
     ref = DatasetRef(id="shapes", path=str(data))
     fetched = fetch(ref, Task.DETECTION, Settings.from_env({}), lambda done, total: None)
-    conversion, findings = inspect(
-        convert(fetched.dice, Task.DETECTION), fetched.root, fetched.image_paths, lambda done, total: None
-    )
+    looks = look_at_images(fetched, lambda done, total: None)
+    conversion, findings = judge(convert(with_real_sizes(fetched.dice, looks), Task.DETECTION), fetched, looks)
     write_conversion(conversion, space.dataset)
     config = TrainConfig(epochs=1, batch=2, imgsz=64, lr0=1e-9, workers=0, mosaic=0, ema=False)
     spec = TrainSpec(job_id="1", task=None, model_name="rtmdet-tiny", dataset=ref, config=config)

@@ -106,7 +106,7 @@ def test_schedules_cover_the_training_and_nothing_after_it(schedule: str) -> Non
 
 def test_the_optimizer_keeps_upstreams_rules_per_parameter() -> None:
     wrapper = config_of(optimizer="SGD", lr0=0.1, momentum=0.8)["optim_wrapper"]
-    assert wrapper["optimizer"] == {"type": "SGD", "lr": 0.1, "weight_decay": 0.05, "momentum": 0.8}
+    assert wrapper["optimizer"] == {"type": "SGD", "lr": 0.1, "weight_decay": 1e-4, "momentum": 0.8}
     assert wrapper["paramwise_cfg"] == {"norm_decay_mult": 0}
     assert "clip_grad" not in wrapper
 

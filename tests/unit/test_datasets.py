@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import orjson
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from converters import convert
+from converters import Conversion, convert
 from mmtrain.datasets.fetch import FetchedDataset, fetch
-from mmtrain.datasets.inspect import Findings, inspect
+from mmtrain.datasets.inspect import Findings, judge, look_at_images, with_real_sizes
 from mmtrain.datasets.shapes import write_shapes
 from trainer_sdk.errors import DatasetError
 from trainer_sdk.jobspec import DatasetRef
@@ -24,8 +25,13 @@ def quiet(done: int, total: int) -> None:
 
 
 def inspected(fetched: FetchedDataset) -> Findings:
-    conversion = convert(fetched.dice, Task.DETECTION)
-    return inspect(conversion, fetched.root, fetched.image_paths, quiet)[1]
+    return converted(fetched)[1]
+
+
+def converted(fetched: FetchedDataset) -> tuple[Conversion, Findings]:
+    """As the train job does."""
+    looks = look_at_images(fetched, quiet)
+    return judge(convert(with_real_sizes(fetched.dice, looks), Task.DETECTION), fetched, looks)
 
 
 def codes(findings: Findings) -> set[str]:
@@ -69,10 +75,36 @@ def test_doubled_folders_are_found(shapes: Path) -> None:
 def test_a_picture_of_another_size_is_believed_and_reported(shapes: Path) -> None:
     Image.new("RGB", (90, 70)).save(shapes / "images" / "shape_0002.png")
     fetched = local(shapes)
-    conversion, findings = inspect(convert(fetched.dice, Task.DETECTION), fetched.root, fetched.image_paths, quiet)
+    conversion, findings = converted(fetched)
     assert "DS052" in codes(findings)
     sizes = {image.file_name: (image.width, image.height) for image in conversion.splits["train"].images}
     assert sizes["images/shape_0002.png"] == (90, 70)
+    edges = {image.id: (image.width, image.height) for image in conversion.splits["train"].images}
+    for annotation in conversion.splits["train"].annotations:
+        x, y, width, height = annotation.bbox
+        assert x + width <= (edges[annotation.image_id][0] or 0) + 1e-6
+        assert y + height <= (edges[annotation.image_id][1] or 0) + 1e-6
+
+
+def test_a_photo_turned_by_exif_has_the_size_that_training_sees(shapes: Path) -> None:
+    sideways = Image.new("RGB", (96, 128))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    sideways.save(shapes / "images" / "photo.jpg", exif=exif)
+    document = orjson.loads((shapes / "annotations_detection.json").read_bytes())
+    document["images"][0] |= {"file_name": "photo.jpg", "width": 128, "height": 96}
+    (shapes / "annotations_detection.json").write_bytes(orjson.dumps(document))
+    conversion, findings = converted(local(shapes))
+    assert "DS052" not in codes(findings)
+    photo = next(image for image in conversion.splits["train"].images if image.file_name.endswith("photo.jpg"))
+    height, width = cv2.imread(str(shapes / "images" / "photo.jpg")).shape[:2]
+    assert (photo.width, photo.height) == (width, height) == (128, 96)
+
+
+def test_a_format_that_training_cannot_read_is_unreadable(shapes: Path) -> None:
+    Image.new("RGB", (128, 128)).save(shapes / "picture.tga")
+    (shapes / "picture.tga").rename(shapes / "images" / "shape_0001.png")
+    assert "DS051" in codes(inspected(local(shapes)))
 
 
 def test_from_a_bucket_into_the_cache_and_not_twice(s3: Any, shapes: Path, tmp_path: Path) -> None:

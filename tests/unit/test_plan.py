@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from mmtrain.jobs.report import headline_split
 from mmtrain.machine import Machine
-from mmtrain.plan import Decided, TrainPlan, choose_device, gpu_numbers, make_plan
+from mmtrain.plan import Decided, TrainPlan, check_request, choose_device, gpu_numbers, make_plan
 from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
@@ -127,3 +128,45 @@ def test_warm_up_ends_before_the_training(epochs: int) -> None:
 def test_there_is_always_a_validation() -> None:
     assert plan_of(epochs=3, val_interval=10).val_interval.value == 3
     assert plan_of(epochs=1).val_interval.value == 1
+
+
+def test_another_optimizer_brings_its_own_weight_decay() -> None:
+    assert plan_of().weight_decay.value == 0.05
+    assert plan_of(optimizer="SGD").weight_decay.value == 1e-4
+    assert plan_of(optimizer="SGD", weight_decay=0.01).weight_decay.value == 0.01
+
+
+@pytest.mark.parametrize("size", [33, 100, 32, [64, 100]])
+def test_sizes_that_a_model_cannot_see_are_refused_before_the_data(size: Any) -> None:
+    with pytest.raises(ConfigError, match="multiples of 32"):
+        check_request(TrainConfig(imgsz=size), load_recipe("rtmdet-tiny"), CPU)
+    check_request(TrainConfig(imgsz=[160, 96]), load_recipe("rtmdet-tiny"), CPU)
+    check_request(TrainConfig(imgsz=[1333, 800]), load_recipe("faster-rcnn-r50"), CPU)
+
+
+def test_everything_that_can_be_said_against_a_request_is_said_at_once() -> None:
+    config = TrainConfig(
+        imgsz=[160, 96],
+        mosaic=1,
+        amp=True,
+        primary_metric="accuracy",
+        split_config={"method": "auto", "ration": [0.5, 0.5]},
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_request(config, load_recipe("mask-rcnn-r50"), CPU)
+    for part in ("4 problems", "square", "amp", "accuracy", "'ration'"):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("images", "headline"),
+    [
+        ({"val": 10, "test": 10}, "test"),
+        ({"val": 10, "test": 5}, "test"),
+        ({"val": 72, "test": 1}, "val"),
+        ({"val": 1, "test": 1}, "val"),
+        ({"val": 5, "test": 0}, "val"),
+    ],
+)
+def test_a_left_over_picture_is_not_the_result(images: dict[str, int], headline: str) -> None:
+    assert headline_split(images) == headline
