@@ -71,7 +71,8 @@ class MessageHook(Hook):
         # CocoMetric returns nothing at all when the model found no object in any picture: that is a 0, not a gap.
         numbers = {name: float(number) for name, number in (metrics or self._nothing_found).items()}
         value = numbers[self._primary_metric]
-        best, self._best = value > self._best, max(self._best, value)
+        best = bool(metrics) and value > self._best  # MMEngine keeps no best checkpoint without a result either
+        self._best = max(self._best, value) if metrics else self._best
         self._writer.say(Validated(epoch=runner.epoch, metrics=numbers, best=best))
 
 
