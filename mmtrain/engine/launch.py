@@ -67,7 +67,6 @@ def worker_environment(environ: Mapping[str, str], *, threads: int, gpus: tuple[
     return kept | {
         "CUDA_VISIBLE_DEVICES": chosen,
         "OMP_NUM_THREADS": str(threads),
-        "GOMP_SPINCOUNT": environ.get("GOMP_SPINCOUNT", "1000"),  # docs/decisions/0005
         "MKL_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
