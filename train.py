@@ -11,7 +11,7 @@ from trainer_sdk.session import JobSession, log_level_of
 
 def main() -> int:
     """The whole job; the exit code says who has to act (trainer_sdk/errors.py)."""
-    with JobSession.from_env(os.environ, kind="train", log_level=log_level_of(sys.argv)) as session:
+    with JobSession.from_env(os.environ, log_level=log_level_of(sys.argv)) as session:
         if not session.already_completed:
             from mmtrain.jobs import train  # late: an image with a broken torch must still report
 

@@ -160,7 +160,7 @@ from trainer_sdk.session import JobSession, log_level_of
 DONE = Completed(total_epochs_completed=1, final_metrics=Metrics(accuracy=0.5))
 
 def main():
-    with JobSession.from_env(os.environ, kind="train", log_level=log_level_of(sys.argv)) as session:
+    with JobSession.from_env(os.environ, log_level=log_level_of(sys.argv)) as session:
         if not session.already_completed:
             spec = session.spec
             session.workspace.save("job.json", spec)

@@ -19,6 +19,7 @@ and never 3. A message says what, which and what was found; the hint says what t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 EXIT_UNDELIVERED = 2
@@ -129,3 +130,11 @@ ERROR_TYPES: dict[str, type[JobError]] = {
     )
 }  # fmt: skip
 """By class name: how an error crosses from the worker process to the parent."""
+
+
+def disk_full(error: OSError, where: Path) -> ResourceError:
+    """ENOSPC and EDQUOT, said in words."""
+    return ResourceError(
+        f"the disk is full: {error.strerror} while writing below {where}",
+        hint="free space, or set WORKSPACE_DIR and DATASET_CACHE_DIR to a larger volume",
+    )

@@ -8,10 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer_sdk.errors import Interrupted, JobError, ResourceError
+from trainer_sdk.errors import Interrupted, JobError, ResourceError, disk_full
 from trainer_sdk.events import Text
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.storage import disk_full
 
 Status = Literal["completed", "failed", "interrupted", "cancelled"]
 

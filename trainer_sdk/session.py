@@ -63,7 +63,7 @@ class JobSession:
         self._workspace: Workspace | None = None
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str], *, kind: Literal["train"], log_level: str = "INFO") -> JobSession:
+    def from_env(cls, environ: Mapping[str, str], *, log_level: str = "INFO") -> JobSession:
         """A session never fails to be made: a request that cannot be read is this session's outcome."""
         return cls(environ, log_level=log_level)
 

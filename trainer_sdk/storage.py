@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from trainer_sdk.errors import ConfigError, JobError, NetworkError, ResourceError
+from trainer_sdk.errors import ConfigError, JobError, NetworkError
 from trainer_sdk.settings import StorageSettings
 
 if TYPE_CHECKING:
@@ -211,12 +211,4 @@ def content_type(path: Path) -> str:
     types = {".json": "application/json", ".html": "text/html; charset=utf-8", ".py": "text/x-python"}
     return types.get(
         path.suffix, "application/x-pytorch" if path.suffix in (".pt", ".pth") else "application/octet-stream"
-    )
-
-
-def disk_full(error: OSError, where: Path) -> ResourceError:
-    """ENOSPC and EDQUOT, said in words."""
-    return ResourceError(
-        f"the disk is full: {error.strerror} while writing below {where}",
-        hint="free space, or set WORKSPACE_DIR and DATASET_CACHE_DIR to a larger volume",
     )

@@ -17,26 +17,15 @@ from pathlib import Path
 import orjson
 import psutil
 
-from mmtrain.engine.messages import (
-    EpochEnd,
-    Finished,
-    FitStarted,
-    Iteration,
-    MessageReader,
-    Predicting,
-    Validated,
-)  # fmt: skip
+from mmtrain.engine.messages import Finished, MessageReader, News
 from mmtrain.engine.order import ERROR, LOG, MESSAGES, STOP
-from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, ResourceError
-from trainer_sdk.storage import disk_full
+from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, ResourceError, disk_full
 
 POLL_S = 0.2
 STOP_GRACE_S = 20.0
 FULL_DISK_BYTES = 2**20
 MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|DATABASE_URL)", re.IGNORECASE)
-
-News = FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished
 
 
 def launch(

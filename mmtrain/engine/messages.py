@@ -6,6 +6,7 @@ read it afterwards, and nothing depends on file descriptors surviving torchrun (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,8 +75,8 @@ class Finished(_Message):
     train_s: float
 
 
-Message = Annotated[FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished, Field(discriminator="kind")]
-parse_message = TypeAdapter(Message).validate_json
+News = FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished
+parse_news: Callable[[bytes], News] = TypeAdapter(Annotated[News, Field(discriminator="kind")]).validate_json
 
 
 class MessageWriter:
@@ -96,9 +97,9 @@ class MessageReader:
         self._file = path.open("rb")
         self._rest = b""
 
-    def news(self) -> list[FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished]:
+    def news(self) -> list[News]:
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        return [parse_message(line) for line in lines if line]
+        return [parse_news(line) for line in lines if line]
 
     def close(self) -> None:
         self._file.close()

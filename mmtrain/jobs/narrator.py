@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mmtrain.display import Display
-from mmtrain.engine.messages import EpochEnd, Finished, FitStarted, Iteration, Predicting, Validated
+from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, News, Predicting, Validated
 from mmtrain.metrics import per_class_ap, report_name, ui_metrics
 from mmtrain.plan import TrainPlan
 from mmtrain.reports.models import Curves, Metrics, ValidationPoint
@@ -34,7 +34,7 @@ class Narrator:
     def curves(self) -> Curves:
         return Curves(train=self._train_curve, validation=self._validation_curve)
 
-    def listen(self, news: FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished) -> None:
+    def listen(self, news: News) -> None:
         """One message of the worker."""
         if not isinstance(news, Validated):
             self._tell_epoch(None)

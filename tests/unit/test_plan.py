@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from mmtrain.choices import Decided, choose_device, gpu_numbers
 from mmtrain.jobs.report import headline_split
 from mmtrain.machine import Machine
-from mmtrain.plan import Decided, TrainPlan, check_request, choose_device, gpu_numbers, make_plan
+from mmtrain.plan import TrainPlan, check_request, make_plan
 from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
