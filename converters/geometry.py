@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from operator import mul
 from typing import Any
 
-from converters.coco import XYWH
+XYWH = tuple[float, float, float, float]
+"""Left, top, width, height in absolute pixels."""
 
 MIN_SIDE_PX = 1.0
 """mmdet skips narrower boxes when training, but pycocotools would still count each of them as missed."""
+
+MAX_POLYGON_COORDINATE_PX = 1e5
+"""pycocotools walks along every edge in steps of a fifth of a pixel: at 1e9 it crashes the process."""
 
 MAX_COORDINATE_PX = 1e9
 """Larger than any image; keeps arithmetic on nonsense from overflowing."""
@@ -51,10 +55,18 @@ def fit_box(found: Any, width: int | None, height: int | None) -> tuple[XYWH | N
     return (left, top, right - left, bottom - top), "DS020"
 
 
+def corners_in_order(box_xywh: XYWH) -> XYWH:
+    """The same box with its left top corner first, for one drawn from another corner."""
+    x, y, w, h = box_xywh
+    return min(x, x + w), min(y, y + h), abs(w), abs(h)
+
+
 def usable_polygon(found: Any, width: int | None, height: int | None) -> list[float] | None:
     """One polygon ``[x1, y1, x2, y2, ...]`` if it has three points and covers something of its image."""
     numbers = finite_numbers(found)
     if numbers is None or len(numbers) < 6 or len(numbers) % 2 or polygon_area(numbers) <= 0:
+        return None
+    if max(map(abs, numbers)) > MAX_POLYGON_COORDINATE_PX:
         return None
     left, top, box_width, box_height = polygons_box_xywh([numbers])
     reaches_in = left + box_width > 0 and top + box_height > 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath, PureWindowsPath
 
+from converters.dice import DiceDataset
 from trainer_sdk.errors import ConfigError, DatasetError
+from trainer_sdk.tasks import Task
 
 OLD_ANNOTATION_FILE = "annotations.json"
 
@@ -47,6 +49,45 @@ def image_key_candidates(dataset_prefix: str, image_root: str | None, file_name:
     root = _folder(re.sub(r"^s3://[^/]*/?", "", image_root or "")) or f"{prefix}images/"
     keys = (root + file_name, prefix + file_name, f"{prefix}images/{file_name}")
     return tuple(dict.fromkeys(keys))
+
+
+def mask_key_candidates(dataset_prefix: str, image_root: str | None, mask_file: str) -> tuple[str, ...]:
+    """Object keys at which a semantic mask may lie, best first, each once.
+
+    Args:
+        dataset_prefix: ``datasets/<id>``, with or without a slash at the end.
+        image_root: as in `image_key_candidates`; masks may lie below it or in ``masks/`` beside it.
+        mask_file: relative, with or without ``masks/`` or the data set's prefix, or ``s3://`` of the same bucket.
+
+    Raises:
+        DatasetError: the name leaves the data set folder.
+    """
+    prefix, given = _folder(dataset_prefix), file_key_candidates(dataset_prefix, mask_file)
+    key = re.sub(r"^s3://[^/]*/", "", mask_file)
+    root = _folder(re.sub(r"^s3://[^/]*/?", "", image_root or "")) or f"{prefix}images/"
+    beside = _folder(str(PurePosixPath(root).parent / "masks"))
+    keys = (*given, f"{prefix}masks/{key}", beside + key, root + key)
+    return tuple(dict.fromkeys(keys))
+
+
+def file_key_candidates(dataset_prefix: str, path: str) -> tuple[str, ...]:
+    """Object keys of a file that a v0.9 label map names: relative, or ``s3://`` of the same bucket.
+
+    Raises:
+        DatasetError: the path leaves the data set folder.
+    """
+    if problem := file_name_problem(path):
+        raise DatasetError(f"File name {path!r} {problem}")
+    key, prefix = re.sub(r"^s3://[^/]*/", "", path), _folder(dataset_prefix)
+    whole = (key,) if key != path or (prefix and key.startswith(prefix)) else ()
+    return tuple(dict.fromkeys((*whole, prefix + key)))
+
+
+def extra_files(dataset: DiceDataset, task: str) -> list[str]:
+    """The files that a task needs besides the images, each once, as the annotation file names them: semantic masks."""
+    if task != Task.SEMANTIC:
+        return []
+    return list(dict.fromkeys(image.mask_file for image in dataset.images if image.mask_file))
 
 
 def file_name_problem(file_name: str | None) -> str:

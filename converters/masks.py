@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pycocotools import mask as coco_mask
 
-from converters.coco import XYWH, Rle, Segmentation
-from converters.geometry import polygon_area, polygons_box_xywh, usable_polygon
+from converters.coco import Rle, Segmentation
+from converters.geometry import XYWH, polygon_area, polygons_box_xywh, usable_polygon
 
 MAX_RUN_CHARACTERS = 7
 """Seven characters of five bits exceed the 32 bits that pycocotools keeps for a run."""
@@ -27,14 +28,37 @@ def read_mask(found: Any, width: int | None, height: int | None) -> tuple[Mask |
         return rle_mask(found, width, height), 0
     if not isinstance(found, list):
         return None, 0
+    found = polygon_parts(found)
     polygons = [polygon for part in found if (polygon := usable_polygon(part, width, height))]
     dropped = len(found) - len(polygons)
-    return (polygon_mask(polygons) if polygons else None), dropped
+    mask = polygon_mask(polygons, width, height) if polygons else None
+    return (mask if mask and mask.area else None), dropped
 
 
-def polygon_mask(polygons: list[list[float]]) -> Mask:
-    """All parts of one object."""
-    return Mask(polygons, polygons_box_xywh(polygons), sum(map(polygon_area, polygons)))
+def polygon_parts(found: list[Any]) -> list[Any]:
+    """Parts ``[x1, y1, ...]``, also where there is one without its outer list, or points come in pairs."""
+    if found and all(type(number) in (int, float) for number in found):
+        return [found]
+    if found and all(_is_point(point) for point in found):
+        return [list(chain.from_iterable(found))]
+    return [list(chain.from_iterable(part)) if _has_points(part) else part for part in found]
+
+
+def _has_points(part: Any) -> bool:
+    return isinstance(part, list) and bool(part) and all(_is_point(point) for point in part)
+
+
+def _is_point(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2 and all(type(number) in (int, float) for number in found)
+
+
+def polygon_mask(polygons: list[list[float]], width: int | None, height: int | None) -> Mask:
+    """All parts of one object; what reaches beyond the image is no area of it, and is drawn to be measured."""
+    x, y, w, h = box_xywh = polygons_box_xywh(polygons)
+    if width and height and (x < 0 or y < 0 or x + w > width or y + h > height):
+        drawn = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        return Mask(polygons, box_xywh, float(coco_mask.area(drawn)))
+    return Mask(polygons, box_xywh, sum(map(polygon_area, polygons)))
 
 
 def rle_mask(rle: Rle, width: int | None, height: int | None) -> Mask | None:

@@ -15,77 +15,36 @@ The first that decides wins:
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    ValidationError,
-    field_validator,
-)
+from typing import Any
 
 from converters.dice import DiceDataset, DiceImage
+from converters.dice_to_coco import index_classes
 from converters.findings import Finding, FindingCounter
-from trainer_sdk.errors import ConfigError, DatasetError, JobError
+from converters.partition import (
+    SPLIT_NAMES,
+    SplitName,
+    auto_split,
+    grouped,
+    split_sizes,
+    stratified,
+    used_splits,
+)
+from converters.split_request import (
+    DEFAULT_SEED,
+    SplitRequest,
+    check_split_config,
+    parse_split_request,
+    split_name,
+)
+from converters.strata import image_groups, image_labels
+from trainer_sdk.errors import ConfigError, DatasetError
 
-SplitName = Literal["train", "val", "test"]
-SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
+__all__ = ["SPLIT_NAMES", "ResolvedSplit", "SplitName", "check_split_config", "resolve_split"]
 
-DEFAULT_RATIO = (0.8, 0.2)
-DEFAULT_SEED = 42
-
-_SPELLINGS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-
-
-def split_name(found: Any) -> SplitName | None:
-    """The split meant by a name, None for no split.
-
-    Raises:
-        ValueError: no known name.
-    """
-    if found is None or found == "":
-        return None
-    name = _SPELLINGS.get(str(found).strip().lower())
-    if name is None:
-        raise ValueError(f"unknown split {found!r}, known: {', '.join(SPLIT_NAMES)}")
-    return name
-
-
-class SplitRequest(BaseModel):
-    """How somebody wants the images split; ``manual`` and ``partial`` differ in what becomes of unassigned images."""
-
-    model_config = ConfigDict(frozen=True)
-
-    method: Literal["auto", "manual", "partial", "use_dataset"]
-    ratio: tuple[float, ...] = DEFAULT_RATIO
-    seed: int = DEFAULT_SEED
-    splits: dict[str, Annotated[SplitName | None, BeforeValidator(split_name)]] = {}
-    exclude_images: frozenset[str] = frozenset()
-    source: str = ""
-
-    @field_validator("ratio")
-    @classmethod
-    def _is_partition(cls, ratio: tuple[float, ...]) -> tuple[float, ...]:
-        fractions = all(0 <= part <= 1 for part in ratio)
-        if len(ratio) not in (2, 3) or not fractions or ratio[0] == 0 or sum(ratio) > 1 + 1e-9:
-            raise ValueError("want [train, val] or [train, val, test] as fractions that add up to at most 1")
-        return ratio
-
-    @property
-    def decides(self) -> bool:
-        """Does it say anything, or leave the decision to the next level?"""
-        return self.method == "auto" or (self.method != "use_dataset" and any(self.splits.values()))
+Splits = list[SplitName | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +54,6 @@ class ResolvedSplit:
     of_image: tuple[SplitName | None, ...]
     reason: str
     findings: tuple[Finding, ...]
-
-
-KNOWN_KEYS = frozenset(
-    {"method", "ratio", "default_ratio", "seed", "splits", "custom_splits", "exclude_images", "source"}
-)
-
-
-def check_split_config(form: Mapping[str, Any]) -> None:
-    """A user's CONFIG.split_config, before any data are there: a mistyped key must not be ignored.
-
-    Raises:
-        ConfigError: unknown keys, or values that make no sense.
-    """
-    unknown = sorted(set(form) - KNOWN_KEYS)
-    if unknown:
-        hint = f"Known keys: {', '.join(sorted(KNOWN_KEYS))}."
-        raise ConfigError(f"CONFIG.split_config: unknown {', '.join(map(repr, unknown))}", hint=hint)
-    parse_split_request(form, "CONFIG.split_config")
-
-
-def parse_split_request(form: Mapping[str, Any], origin: str, error: type[JobError] = ConfigError) -> SplitRequest:
-    """A request from any of the platform's forms: of a job or CONFIG, of a snapshot, of an annotation file.
-
-    Raises:
-        JobError: of the type ``error``, naming every field that makes no sense.
-    """
-    given = {key: value for key, value in form.items() if value is not None}
-    splits = given.get("custom_splits") or given.get("splits") or {}
-    method = given.get("method") or ("manual" if splits else "auto")
-    fields = {
-        "method": "manual" if method == "custom" else method,
-        "ratio": given.get("ratio", given.get("default_ratio")),
-        "seed": given.get("seed"),
-        "splits": {str(key): value for key, value in splits.items()} if isinstance(splits, Mapping) else splits,
-        "exclude_images": _as_text(given.get("exclude_images", [])),
-        "source": given.get("source"),
-    }
-    try:
-        return SplitRequest.model_validate({key: value for key, value in fields.items() if value is not None})
-    except ValidationError as invalid:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in invalid.errors()]
-        raise error.of_problems(origin, problems, hint="Correct the split configuration.") from invalid
 
 
 def resolve_split(
@@ -152,29 +69,16 @@ def resolve_split(
     levels = list(_levels(dataset, config_split, snapshot, findings))
     origin, request = next(level for level in levels if level[1].decides)
     excluded = frozenset[str]().union(*(level.exclude_images for _, level in levels))
-    ids = [str(image.id) for image in dataset.images]
-    splits = _assign(ids, request, excluded, findings)
-    for image_id in sorted((request.splits.keys() | excluded) - set(ids)):
-        findings.add("DS034", f"id {image_id}")
-    _fill_val(splits, dataset.images, findings)
+    groups = image_groups(dataset.images, request.group_by, findings) if request.group_by else None
+    labels = image_labels(dataset) if request.stratify else None
+    splits = _assign(dataset.images, request, excluded, groups, labels, findings)
+    _fill_val(splits, dataset.images, groups, findings)
+    if labels is not None:
+        _check_classes(splits, dataset, request, labels, findings)
+    if groups is not None:
+        _check_groups(splits, request, groups, findings)
     counts = ", ".join(f"{splits.count(name)} {name}" for name in SPLIT_NAMES)
     return ResolvedSplit(tuple(splits), f"{_describe(request)} from {origin}: {counts}", findings.findings)
-
-
-def auto_split(count: int, ratio: Sequence[float], seed: int) -> list[SplitName]:
-    """The platform's own algorithm, so that a user sees the same split everywhere; not stratified.
-
-    Fractions are rounded down and what remains goes to test, even for two fractions that add up to 1: of 364 images,
-    [0.8, 0.2] makes 291 train, 72 val and 1 test. It is not moved to val, or val would differ from the platform's.
-    """
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
-    train = int(count * ratio[0])
-    val = int(count * ratio[1])
-    splits: list[SplitName] = ["test"] * count
-    for place, index in enumerate(order[: train + val]):
-        splits[index] = "train" if place < train else "val"
-    return splits
 
 
 def _levels(
@@ -185,6 +89,11 @@ def _levels(
 ) -> Iterator[tuple[str, SplitRequest]]:
     if config_split:
         request = parse_split_request(config_split, "CONFIG.split_config")
+        if request.method == "auto" and any(request.splits.values()):
+            raise ConfigError(
+                "CONFIG.split_config: method auto distributes all images and would ignore splits",
+                hint="method partial honours splits and distributes the others",
+            )
         if request.method in ("manual", "partial") and not request.decides:
             raise ConfigError(
                 f"CONFIG.split_config: method {request.method} assigns no image",
@@ -204,7 +113,7 @@ def _levels(
     yield "our defaults", SplitRequest(method="auto")
 
 
-def _split_of_snapshot(snapshot: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def _split_of_snapshot(snapshot: Mapping[str, Any] | None) -> Any:
     """The resolved split out of ``snapshots/<id>/metadata.json``, where it may be null; or as it is."""
     return snapshot["split_config"] if snapshot and "split_config" in snapshot else snapshot
 
@@ -220,40 +129,100 @@ def _request_of_images(images: Sequence[DiceImage], findings: FindingCounter) ->
 
 
 def _assign(
-    ids: list[str], request: SplitRequest, excluded: frozenset[str], findings: FindingCounter
-) -> list[SplitName | None]:
+    images: Sequence[DiceImage],
+    request: SplitRequest,
+    excluded: frozenset[str],
+    groups: Sequence[str] | None,
+    labels: Sequence[frozenset[int]] | None,
+    findings: FindingCounter,
+) -> Splits:
+    ids = [str(image.id) for image in images]
     fixed: Mapping[str, SplitName | None] = {} if request.method == "auto" else request.splits
     splits = [None if image_id in excluded else fixed.get(image_id) for image_id in ids]
-    unassigned = [i for i, image_id in enumerate(ids) if splits[i] is None and image_id not in excluded]
+    for image_id in sorted((request.splits.keys() | excluded) - set(ids)):
+        findings.add("DS034", f"id {image_id}")
     for image_id in (image_id for image_id in ids if image_id in excluded):
         findings.add("DS036", f"id {image_id}")
+    unassigned = [i for i, image_id in enumerate(ids) if splits[i] is None and image_id not in excluded]
     if request.method != "auto":
         for i in unassigned:
             findings.add("DS032" if request.method == "manual" else "DS033", f"id {ids[i]}")
     if request.method != "manual":
-        for i, name in zip(unassigned, auto_split(len(unassigned), request.ratio, request.seed), strict=True):
-            splits[i] = name
+        _distribute(splits, unassigned, request, groups, labels)
     return splits
 
 
-def _fill_val(splits: list[SplitName | None], images: Sequence[DiceImage], findings: FindingCounter) -> None:
-    """Moves a fifth of train to an empty val, at least one image, always the same ones."""
+def _distribute(
+    splits: Splits,
+    unassigned: Sequence[int],
+    request: SplitRequest,
+    groups: Sequence[str] | None,
+    labels: Sequence[frozenset[int]] | None,
+) -> None:
+    if groups is not None:  # an image goes where others of its group were put
+        home = {groups[i]: name for i, name in reversed(list(enumerate(splits))) if name}
+        for i in unassigned:
+            splits[i] = home.get(groups[i])
+    free = [i for i in unassigned if splits[i] is None]
+    free_groups = None if groups is None else [groups[i] for i in free]
+    names: list[SplitName]
+    if labels is not None:
+        names = stratified([labels[i] for i in free], free_groups, request.ratio, request.seed)
+    elif free_groups is not None:
+        names = grouped(free_groups, request.ratio, request.seed)
+    else:
+        names = auto_split(len(free), request.ratio, request.seed)
+    for i, name in zip(free, names, strict=True):
+        splits[i] = name
+
+
+def _fill_val(
+    splits: Splits, images: Sequence[DiceImage], groups: Sequence[str] | None, findings: FindingCounter
+) -> None:
+    """Moves a fifth of train's images (or groups) to an empty val, at least one, always the same ones."""
     train = [i for i, name in enumerate(splits) if name == "train"]
     if not images or ("val" in splits and train):
         return
-    if len(train) < 2:
-        findings.add("DS031", f"{len(train)} train, {splits.count('val')} val, {splits.count('test')} test")
+    units = list(dict.fromkeys(train if groups is None else (groups[i] for i in train)))
+    if len(units) < 2:
+        found = f"{len(train)} train, {splits.count('val')} val, {splits.count('test')} test"
+        findings.add("DS031", f"{found}, {len(units)} group(s) in train" if groups is not None else found)
         return
-    for i in sorted(random.Random(DEFAULT_SEED).sample(train, max(1, len(train) // 5))):
-        splits[i] = "val"
-        findings.add("DS030", images[i].file_name)
+    moved = set(random.Random(DEFAULT_SEED).sample(units, max(1, len(units) // 5)))
+    for i in train:
+        if (i if groups is None else groups[i]) in moved:
+            splits[i] = "val"
+            findings.add("DS030", images[i].file_name)
+
+
+def _check_classes(
+    splits: Splits,
+    dataset: DiceDataset,
+    request: SplitRequest,
+    labels: Sequence[frozenset[int]],
+    findings: FindingCounter,
+) -> None:
+    images = {name: Counter[int]() for name in SPLIT_NAMES}
+    for name, found in zip(splits, labels, strict=True):
+        if name:
+            images[name].update(found)
+    for index, declared in enumerate(index_classes(dataset.classes).declared):
+        counts = {name: images[name][index] for name in used_splits(request.ratio)}
+        if any(counts.values()) and not all(counts.values()):
+            told = ", ".join(f"{count} {name}" for name, count in counts.items())
+            findings.add("DS037", f"{declared.name}: images {told}")
+
+
+def _check_groups(splits: Splits, request: SplitRequest, groups: Sequence[str], findings: FindingCounter) -> None:
+    used = [(name, group) for name, group in zip(splits, groups, strict=True) if name]
+    wanted = dict(zip(SPLIT_NAMES, split_sizes(len(used), request.ratio), strict=True))
+    for (name, group), count in Counter(used).items():
+        if count > max(1, wanted[name]):
+            findings.add("DS038", f"{group}: {count} images, {name} was to have {wanted[name]}")
 
 
 def _describe(request: SplitRequest) -> str:
+    how = ", stratified by class" * request.stratify + f", grouped by {request.group_by}" * bool(request.group_by)
     if request.method != "auto":
-        return "assigned image by image"
-    return f"automatic {':'.join(f'{part:g}' for part in request.ratio)}, seed {request.seed},"
-
-
-def _as_text(ids: Any) -> Any:
-    return [str(image_id) for image_id in ids] if isinstance(ids, list | tuple | set | frozenset) else ids
+        return f"assigned image by image{how}"
+    return f"automatic {':'.join(f'{part:g}' for part in request.ratio)}, seed {request.seed}{how},"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.dice import read_dice
+from converters import read_dice
 from trainer_sdk.errors import DatasetError
 
 no_deadline = settings(deadline=None)  # a busy machine is no failure
@@ -28,7 +28,7 @@ def test_native_variant_reads_nested_annotations_in_order() -> None:
     dataset = read({"dataset_id": "ds", "classes": [CLASS], "images": [{**IMAGE, "annotations": annotations}]})
     assert dataset.dataset_id == "ds"
     assert [a.id for a in dataset.images[0].annotations] == [7, 5]
-    assert dataset.images[0].annotations[0].bbox == [1, 2, 3, 4]
+    assert dataset.images[0].annotations[0].geometry.bbox == [1, 2, 3, 4]
 
 
 def test_single_annotation_object_of_older_files() -> None:
@@ -57,6 +57,7 @@ def test_numbers_written_as_text_or_float_and_odd_fields_are_accepted() -> None:
     dataset = read({"classes": [{"id": "3", "name": "c"}], "images": [image], "split_config": "?", "storage_info": []})
     assert (dataset.classes[0].id, dataset.images[0].width, dataset.images[0].height) == (3, 64, None)
     assert dataset.split_config is None and dataset.storage_info is None
+    assert [finding.code for finding in dataset.findings] == ["DS039"]
 
 
 def test_byte_order_mark_is_accepted() -> None:
@@ -85,8 +86,8 @@ def test_numbers_that_json_does_not_know_are_kept_for_the_conversion_to_judge(li
         (b'{"foo": 1, "bar": 2}', "keys bar, foo", "'classes' and 'images'"),
         (b'{"images": []}', "keys images", "categories"),
         (b'{"classes": [], "images": {}}', "unknown structure", "lists"),
-        (b'{"task_type": "det", "class_summary": {}, "data_summary": []}', "v0.9", "format_version 1.0"),
-        (b'{"version": 1, "shapes": [], "imageHeight": 5}', "v0.9", "format_version 1.0"),
+        (b'{"task_type": "det", "class_summary": {}, "data_summary": []}', "v0.9", "label_map.json"),
+        (b'{"version": 1, "shapes": [], "imageHeight": 5}', "v0.9", "label_map.json"),
         (b'{"classes": [], "images": [{"id": 1}, {"id": {}}]}', "$.images[1].id", "Correct this field"),
     ],
 )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.dice import DiceDataset, DiceImage
-from converters.split import (
-    ResolvedSplit,
-    auto_split,
-    parse_split_request,
-    resolve_split,
-)
+from converters.dice import DiceAnnotation, DiceClass, DiceDataset, DiceImage
+from converters.split import ResolvedSplit, check_split_config, resolve_split
+from converters.split_request import parse_split_request
 from trainer_sdk.errors import ConfigError, DatasetError
 
 no_deadline = settings(deadline=None)  # a busy machine is no failure
@@ -31,28 +27,7 @@ def codes(resolved: ResolvedSplit) -> list[str]:
     return [finding.code for finding in resolved.findings]
 
 
-def platform_split(images: list[int], ratio: list[float], seed: int) -> dict[int, str]:
-    """The algorithm as the platform contract (4.6) words it."""
-    images = images.copy()
-    random.seed(seed)
-    random.shuffle(images)
-    train = int(len(images) * ratio[0])
-    val = int(len(images) * ratio[1])
-    return {one: "train" if i < train else "val" if i < train + val else "test" for i, one in enumerate(images)}
-
-
 RATIOS = st.sampled_from([[0.8, 0.2], [0.7, 0.15, 0.15], [0.29, 0.71], [1.0, 0.0], [0.5, 0.2], [0.1, 0.2, 0.7]])
-
-
-@no_deadline
-@given(st.integers(0, 200), RATIOS, st.integers())
-def test_auto_split_is_the_platforms(count: int, ratio: list[float], seed: int) -> None:
-    assert dict(enumerate(auto_split(count, ratio, seed))) == platform_split(list(range(count)), ratio, seed)
-
-
-def test_what_rounding_leaves_goes_to_test_even_for_two_fractions() -> None:
-    splits = auto_split(364, [0.8, 0.2], 42)
-    assert [splits.count(name) for name in ("train", "val", "test")] == [291, 72, 1]
 
 
 @no_deadline
@@ -185,3 +160,127 @@ def test_exclusions_of_all_levels_add_up() -> None:
     resolved = resolve_split(dataset([None] * 4, own), {"method": "use_dataset", "exclude_images": ["4", 77]})
     assert resolved.of_image == ("train", "val", None, None)
     assert codes(resolved) == ["DS034", "DS036"]
+
+
+def labelled(classes: Sequence[Sequence[int]], **more: Sequence[Any]) -> DiceDataset:
+    """Images with one annotation for each class; ``more`` gives file_name, split or metadata of each."""
+    images = tuple(
+        DiceImage(
+            id=i,
+            file_name=more.get("file_name", {i - 1: f"{i}.jpg"})[i - 1],
+            width=8,
+            height=8,
+            split=more.get("split", [None] * len(classes))[i - 1],
+            annotations=tuple(DiceAnnotation(None, index, None, msgspec.Raw(b"{}")) for index in found),
+            metadata=more.get("metadata", [None] * len(classes))[i - 1],
+        )
+        for i, found in enumerate(classes, start=1)
+    )
+    names = (DiceClass(0, "cell"), DiceClass(9, "__background__"), DiceClass(5, "wall"))
+    return DiceDataset("ds", None, names, images)
+
+
+def test_stratified_on_demand_and_by_its_other_name() -> None:
+    source = labelled([[0]] * 40 + [[5]] * 10 + [[9]] * 10)
+    resolved = resolve_split(source, {"ratio": [0.8, 0.2], "stratify": True})
+    assert resolved == resolve_split(source, {"method": "stratified", "ratio": [0.8, 0.2]})
+    assert [resolved.of_image[a:b].count("val") for a, b in ((0, 40), (40, 50), (50, 60))] == [8, 2, 2]
+    assert "automatic 0.8:0.2, seed 42, stratified by class, from CONFIG" in resolved.reason
+    assert codes(resolved) == []
+
+
+def test_class_too_rare_for_every_split_is_told() -> None:
+    resolved = resolve_split(labelled([[0]] * 20 + [[5]] * 2), {"ratio": [0.6, 0.2, 0.2], "stratify": True})
+    (finding,) = resolved.findings
+    assert (finding.code, finding.count) == ("DS037", 1) and finding.examples[0].startswith("wall: images 1 train")
+
+
+@pytest.mark.parametrize("form", [{"group_by": "folder"}, {"method": "grouped"}, {"group_by": "folder", "stratify": 1}])
+def test_images_of_a_folder_stay_together(form: dict[str, Any]) -> None:
+    names = [f"{'abcde'[i % 5]}/{i}.jpg" for i in range(50)]
+    resolved = resolve_split(labelled([[0]] * 50, file_name=names), {"ratio": [0.6, 0.2, 0.2], **form})
+    assert len({(name[0], split) for name, split in zip(names, resolved.of_image, strict=True)}) == 5
+    assert [resolved.of_image.count(name) for name in ("train", "val", "test")] == [30, 10, 10]
+    assert "grouped by folder" in resolved.reason and codes(resolved) == []
+
+
+def test_images_of_equal_metadata_stay_together_and_those_without_are_free() -> None:
+    metadata: list[Any] = [{"camera": 1}, {"camera": "1"}, {"camera": [1]}, {}, None, {"camera": 2}, {"camera": 2}]
+    source = labelled([[0]] * 7, metadata=metadata)
+    resolved = resolve_split(source, {"group_by": "metadata.camera", "ratio": [0.5, 0.5]})
+    assert resolved.of_image[0] == resolved.of_image[1] and resolved.of_image[5] == resolved.of_image[6]
+    assert [(f.code, f.count, f.severity) for f in resolved.findings] == [("DS091", 3, "info")]
+
+
+def test_group_larger_than_its_split_is_told() -> None:
+    names = [f"{'a' if i < 30 else 'b'}/{i}.jpg" for i in range(50)]
+    resolved = resolve_split(labelled([[0]] * 50, file_name=names), {"group_by": "folder"})
+    assert [f.text for f in resolved.findings] == [
+        "DS038 Group larger than its split was to be (1): folder b: 20 images, val was to have 10"
+    ]
+
+
+def test_one_group_cannot_be_split() -> None:
+    resolved = resolve_split(labelled([[0]] * 9), {"group_by": "folder"})
+    assert codes(resolved) == ["DS031", "DS038"]
+
+
+def test_unassigned_images_follow_their_group() -> None:
+    names = ["a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg", "c/5.jpg", "c/6.jpg"]
+    form = {"method": "partial", "group_by": "folder", "splits": {"1": "test", "4": "val"}}
+    resolved = resolve_split(labelled([[0]] * 6, file_name=names), form)
+    assert resolved.of_image == ("test", "test", "val", "val", "train", "train")
+
+
+def test_an_empty_val_is_filled_with_whole_groups() -> None:
+    names = [f"{'abc'[i % 3]}/{i}.jpg" for i in range(12)]
+    resolved = resolve_split(labelled([[0]] * 12, file_name=names), {"ratio": [1, 0], "group_by": "folder"})
+    assert resolved.of_image.count("val") == 4
+    assert len({(name[0], split) for name, split in zip(names, resolved.of_image, strict=True)}) == 3
+
+
+def test_excluded_images_neither_count_nor_appear() -> None:
+    resolved = resolve_split(labelled([[0]] * 20), {"stratify": True, "exclude_images": list(range(1, 11))})
+    assert [resolved.of_image.count(name) for name in ("train", "val", None)] == [8, 2, 10]
+
+
+@pytest.mark.parametrize("found", ["auto", [1], {"split_config": "auto"}, {"split_config": [1]}])
+def test_snapshot_that_is_no_object_is_refused(found: Any) -> None:
+    with pytest.raises(ConfigError, match="not an object"):
+        resolve_split(dataset(["train", "val"]), None, found)
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"stratfy": True}, "unknown 'stratfy'; did you mean 'stratify'?"),
+        ({"groupby": "folder"}, "did you mean 'group_by'?"),
+        ({"method": "stratifed"}, "did you mean 'stratified'?"),
+        ({"method": ["auto"]}, "unknown method"),
+        ({"group_by": "folders"}, "did you mean 'folder'?"),
+        ({"group_by": "metadata."}, "did you mean 'metadata.<key>'?"),
+        ({"group_by": ["folder"]}, "known: folder, metadata.<key>"),
+        ({"stratify": "perhaps"}, "stratify"),
+        ({"method": "manual", "splits": {"1": "val"}, "stratify": True}, "manual distributes nothing"),
+        ({"method": "use_dataset", "group_by": "folder"}, "use_dataset distributes nothing"),
+        ({"exclude_images": [[1]]}, "exclude_images"),
+        ({"splits": {"1": ["val"]}}, "unknown split"),
+    ],
+)
+def test_mistyped_requests_are_named(form: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_split_config(form)
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"stratify": True, "group_by": "metadata.camera", "ratio": [0.7, 0.15, 0.15], "seed": 1},
+        {"method": "stratified", "group_by": "folder"},
+        {"method": "auto", "ratio": None, "seed": None, "stratify": False, "group_by": None},
+    ],
+)
+def test_sound_requests_pass(form: dict[str, Any]) -> None:
+    check_split_config(form)
+    assert parse_split_request(form, "x").method == "auto"
