@@ -18,9 +18,16 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         "The job",
         (
             Variable("JOB_ID", "names the job and its folder; a number when CALLBACK_URL is given", "required"),
-            Variable("MODEL_NAME", "a recipe, dashes or underscores: `python -m mmtrain.recipes`", "required"),
+            Variable("MODEL_NAME", "a recipe (`python -m mmtrain.recipes`), or `auto`: the data decide", "required"),
             Variable("TASK_TYPE", "`detection`, `object_detection`, `segmentation`, ...: checked against the model"),
             Variable("CONFIG", "JSON object, see below", "{}"),
+            Variable(
+                "CHECKPOINT_PATH",
+                "weights to start from instead of the published ones: a file, `s3://bucket/key` or `https://...`; "
+                "heads for another number of classes begin anew",
+                "the published weights",
+            ),
+            Variable("CHECKPOINT_S3_URI", "the same under its other name; `pretrained` means the published weights"),
             Variable("EPOCHS", "same as CONFIG `epochs`"),
             Variable("BATCH_SIZE", "same as CONFIG `batch`"),
             Variable("LEARNING_RATE", "same as CONFIG `lr0`"),
@@ -60,6 +67,7 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
                 "its bucket; results stay in the job folder when none of the INTERNAL_* four is set",
                 "training-checkpoints",
             ),
+            Variable("AWS_CA_BUNDLE", "certificates to trust for https; else REQUESTS_CA_BUNDLE or SSL_CERT_FILE"),
         ),
     ),
     (
@@ -67,8 +75,14 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         (
             Variable("WORKSPACE_DIR", "parent of the job folders", "./workspace"),
             Variable("DATASET_CACHE_DIR", "downloaded data sets", "~/.cache/openmmlab-trainer/datasets"),
-            Variable("WEIGHTS_DIR", "folder with published weights, looked at first"),
-            Variable("WEIGHTS_MIRROR", "base URL to ask before upstream's"),
+            Variable(
+                "DATASET_CACHE_MAX_GB", "what they may take (10^9 bytes); the least recently used go first", "100"
+            ),
+            Variable("WEIGHTS_DIR", "folder with published weights; what it has is never asked for elsewhere"),
+            Variable("WEIGHTS_MIRROR", "folder to ask before upstream's: `https://...` or `s3://bucket/prefix`"),
+            Variable("INTERNAL_BUCKET_WEIGHTS", "bucket with published weights, asked after WEIGHTS_MIRROR"),
+            Variable("MLFLOW_TRACKING_URI", "an MLflow server that is told the plan and every epoch's numbers"),
+            Variable("MLFLOW_EXPERIMENT_NAME", "its experiment", "`openmmlab-trainer`"),
             Variable("XDG_CACHE_HOME", "parent of the caches", "~/.cache"),
             Variable("CUDA_VISIBLE_DEVICES", "GPUs this job may see; `device` counts among them"),
         ),

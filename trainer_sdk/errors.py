@@ -5,6 +5,7 @@
     ├── DatasetError       the data are missing, corrupt or unusable
     ├── CheckpointError    the weights are missing, wrong or for other classes
     ├── ResourceError      memory, disk, device, driver or shared memory is missing
+    │   └── OutOfMemory    memory ran out while training: fewer images at a time may fit
     ├── NetworkError       the storage or the backend cannot be reached or refuses us
     ├── FrameworkError     mm*, an exporter, or our configuration of it broke
     │   └── ExportError    an exported model is not the model that was trained
@@ -82,6 +83,10 @@ class ResourceError(JobError):
     exit_code = 4
 
 
+class OutOfMemory(ResourceError):
+    """Memory ran out; with less at a time it may not."""
+
+
 class NetworkError(JobError):
     """Storage or backend cannot be reached, or refuses our credentials."""
 
@@ -125,7 +130,7 @@ class JobCancelled(JobError):
 ERROR_TYPES: dict[str, type[JobError]] = {
     kind.__name__: kind
     for kind in (
-        ConfigError, DatasetError, CheckpointError, ResourceError, NetworkError,
+        ConfigError, DatasetError, CheckpointError, ResourceError, OutOfMemory, NetworkError,
         FrameworkError, ExportError, DivergedError, Interrupted, JobCancelled,
     )
 }  # fmt: skip

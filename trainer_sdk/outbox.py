@@ -62,18 +62,16 @@ class Outbox:
 
     def tell(self, event: Event) -> None:
         """Records the event and returns; delivery is the thread's business. Never raises for a full disk."""
+        route = event.route.replace("{id}", self._job_id)
         with self._changed:
-            self._sequence += 1
-            record: Record = {
-                "sequence": self._sequence,
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "kind": event.kind,
-                "route": event.route.replace("{id}", self._job_id),
-                "body": event.body(self._wire_id),
-            }
-            self._append(record)
-            self._pending.append(record)
-            self._changed.notify_all()
+            self._record({"kind": event.kind, "route": route, "body": event.body(self._wire_id)})
+
+    def repeat_outcome(self) -> None:
+        """Tells the last outcome once more, unless it is still on its way."""
+        outcomes = [record for record in read_events(self._path) if record["kind"] in OUTCOMES]
+        with self._changed:
+            if outcomes and not any(record["kind"] in OUTCOMES for record in self._pending):
+                self._record(outcomes[-1])
 
     def close(self, timeout_s: float) -> bool:
         """Delivers what is left within the time given; what then remains stays for a later run.
@@ -103,6 +101,15 @@ class Outbox:
         if self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n"):
             file.write(b"\n")  # the last writer was killed inside a line; `read_events` skips the torn one
         return file
+
+    def _record(self, event: Record) -> None:
+        """To be called with the lock."""
+        self._sequence += 1
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        record: Record = {**event, "sequence": self._sequence, "time": now}
+        self._append(record)
+        self._pending.append(record)
+        self._changed.notify_all()
 
     def _append(self, record: Record) -> None:
         try:

@@ -12,27 +12,67 @@ from pydantic import ValidationError
 
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
-from trainer_sdk.platform_tree import is_generic_tree, wishes
+from trainer_sdk.platform_tree import PATIENCE, is_generic_tree, wishes
 from trainer_sdk.settings import settings_problems
 from trainer_sdk.tasks import TASK_ALIASES
 
 HINT = "docs/environment.md lists every variable and CONFIG key"
 
-WITH_VARIABLES = {"epochs", "batch", "lr0", "imgsz", "device"}
+VARIABLES = {
+    "epochs": "EPOCHS",
+    "batch": "BATCH_SIZE",
+    "lr0": "LEARNING_RATE",
+    "imgsz": "IMGSZ",
+    "device": "DEVICE",
+}
+OTHER_KEYS: dict[str, tuple[str, ...]] = {
+    "epochs": ("max_epochs",),
+    "batch": ("batch_size",),
+    "lr0": ("learning_rate",),
+    "imgsz": ("image_size", "img_scale", "crop_size"),
+    "workers": ("num_workers",),
+    "seed": ("random_seed",),
+    "lr_scheduler": ("scheduler",),
+    "lr_milestones": ("milestones",),
+    "lr_gamma": ("gamma",),
+    "lr_final_ratio": ("lrf",),
+    "grad_clip": ("clip_grad", "gradient_clip_value", "gradient_clip", "max_grad_norm"),
+    "accumulate": ("gradient_accumulation_steps", "accumulative_counts"),
+    "weak_epochs": ("close_mosaic", "close_mosaic_epochs"),
+    "amp": ("mixed_precision",),
+    "early_stopping": ("patience", "early_stopping_patience"),
+    "early_stopping_min_delta": ("min_delta",),
+    "checkpoint_keep_max": ("keep", "max_keep_ckpts", "keep_n_checkpoints"),
+    "backbone_frozen_stages": ("frozen_stages",),
+}
+"""The same values in the platform's forms, older trainers and OpenMMLab's own configurations."""
 # One row per value: our name, the environment variables and the CONFIG keys that may carry it (contract 0, 1 and 3.1).
-NAMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("epochs", ("EPOCHS",), ("epochs",)),
-    ("batch", ("BATCH_SIZE",), ("batch", "batch_size")),
-    ("lr0", ("LEARNING_RATE",), ("lr0", "learning_rate")),
-    ("imgsz", ("IMGSZ",), ("imgsz", "image_size")),
-    ("device", ("DEVICE",), ("device",)),
-    *((name, (), (name,)) for name in TrainConfig.model_fields if name not in WITH_VARIABLES),
+NAMES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = tuple(
+    (name, (VARIABLES[name],) if name in VARIABLES else (), (name, *OTHER_KEYS.get(name, ())))
+    for name in sorted(TrainConfig.model_fields, key=lambda name: name not in VARIABLES)
 )
-NOT_YET = {"hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "flipud"}
-"""Keys of older trainers (contract 0), and flipud, that we do not honour yet: refused by name, never dropped."""
 KEY_TO_NAME = {key: name for name, _, keys in NAMES for key in keys}
+STRUCTURED = frozenset(
+    [
+        "lr_milestones", "albumentations", "class_weights", "freeze", "val_interval", "keypoints", "split_config",
+        "imgsz", "early_stopping",
+    ]
+)  # fmt: skip
+"""Keys whose values may be lists or objects."""
+REFUSED = {
+    "resume_from": "a job goes on by itself when it is started again with the same JOB_ID",
+    "load_from": "set the environment variable CHECKPOINT_PATH",
+    "auxiliary_head": "the heads are the recipe's",
+    "cutmix": "it is for classification",
+    "auto_augment": "name transforms in albumentations",
+    "nesterov": "SGD runs with momentum",
+    "cos_lr": "set lr_scheduler to cosine",
+}
+"""Keys of other trainers, and why or what instead."""
 
-TEXTS = ("MODEL_NAME", "DATASET_ID", "DATASET_PATH", "DATASET_S3_URI", "SNAPSHOT_ID")
+CHECKPOINTS = ("CHECKPOINT_PATH", "CHECKPOINT_S3_URI")
+PRETRAINED = "pretrained"
+TEXTS = ("MODEL_NAME", "DATASET_ID", "DATASET_PATH", "DATASET_S3_URI", "SNAPSHOT_ID", *CHECKPOINTS)
 
 Given = tuple[str, Any]
 """Where a value came from, as the user would write it, and the value."""
@@ -48,17 +88,24 @@ def read_train_spec(environ: Mapping[str, str]) -> TrainSpec:
     problems += [f"{name}={environ[name]!r} is not UTF-8" for name in TEXTS if not _is_utf8(environ.get(name, ""))]
     config, notes = _read_config(environ, problems)
     dataset = _read_dataset(environ, problems)
+    checkpoint_path = _read_checkpoint(environ, problems)
     job_id = _read_job_id(environ, problems)
     task = _read_task(environ, problems)
     model_name = environ.get("MODEL_NAME", "").strip()
     if not model_name:
-        problems.append("MODEL_NAME is missing (`python -m mmtrain.recipes` lists the models)")
+        problems.append("MODEL_NAME is missing (`python -m mmtrain.recipes` lists the models; `auto` asks the data)")
     elif len(model_name) > 100:
         problems.append(f"MODEL_NAME={model_name[:20]!r}... has {len(model_name)} characters, 100 at most")
     if problems or config is None or dataset is None:
         raise ConfigError.of_problems("the request cannot be honoured", problems, hint=HINT)
     return TrainSpec(
-        job_id=job_id, task=task, model_name=model_name, dataset=dataset, config=config, notes=tuple(notes)
+        job_id=job_id,
+        task=task,
+        model_name=model_name,
+        dataset=dataset,
+        config=config,
+        checkpoint_path=checkpoint_path,
+        notes=tuple(notes),
     )
 
 
@@ -91,6 +138,25 @@ def _read_task(environ: Mapping[str, str], problems: list[str]) -> Any:
     return TASK_ALIASES.get(name)
 
 
+def _read_checkpoint(environ: Mapping[str, str], problems: list[str]) -> str | None:
+    """The word ``pretrained`` is the platform's for the published weights."""
+    given = {name: found for name in CHECKPOINTS if (found := environ.get(name, "").strip())}
+    if len(set(given.values())) > 1:
+        problems.append(" and ".join(f"{name}={value!r}" for name, value in given.items()) + " differ: give one")
+    for name, address in given.items():
+        scheme, separator, rest = address.partition("://")
+        if address == PRETRAINED:
+            return None
+        if scheme in ("http", "https") and "@" in rest.partition("/")[0]:  # not quoted: messages are logged and sent
+            problems.append(f"{name} holds a user or a password: URLs are logged")
+        elif scheme == "s3" and not rest.partition("/")[2].strip("/"):
+            problems.append(f"{name}={address!r} lacks a bucket or a key (s3://bucket/checkpoints/<job>/best.pt)")
+        elif separator and scheme not in ("s3", "http", "https", "file"):
+            problems.append(f"{name}={address!r} is neither a file nor an s3:// or https:// address")
+        return address
+    return None
+
+
 def _read_dataset(environ: Mapping[str, str], problems: list[str]) -> DatasetRef | None:
     """DATASET_PATH is a local folder; otherwise DATASET_S3_URI in any of its forms, or the bare DATASET_ID."""
     path = environ.get("DATASET_PATH", "").strip() or None
@@ -113,7 +179,11 @@ def _read_dataset(environ: Mapping[str, str], problems: list[str]) -> DatasetRef
     if not dataset_id:
         problems.append("no data set: set DATASET_PATH (a local folder), DATASET_S3_URI or DATASET_ID")
         return None
-    version_hash = environ.get("DATASET_VERSION_HASH", "").strip().removeprefix("sha256:") or None
+    if ".." in re.split(r"[/\\]", f"{dataset_id}/{prefix or ''}"):
+        problems.append(
+            f"the data set {prefix or dataset_id!r} leaves its folder: DATASET_ID or DATASET_S3_URI has '..'"
+        )
+    version_hash = environ.get("DATASET_VERSION_HASH", "").strip().lower().removeprefix("sha256:") or None
     if version_hash and not re.fullmatch(r"[0-9a-f]{64}", version_hash):
         problems.append(f"DATASET_VERSION_HASH={version_hash!r} is not a sha256 (64 hex digits)")
         version_hash = None
@@ -157,14 +227,38 @@ def _collect_config(text: str, given: dict[str, list[Given]], problems: list[str
         return []
     notes: list[str] = []
     for where, key, value in _keys(config, notes, given, problems):
-        if key in KEY_TO_NAME:
+        if key in REFUSED:
             if value is not None:
-                given[KEY_TO_NAME[key]].append((f"{where}.{key}", value))
-        elif key in NOT_YET:
-            problems.append(f"{where}.{key} is not supported by this version")
+                problems.append(f"{where}.{key} is not supported: {REFUSED[key]}")
+        elif key in KEY_TO_NAME:
+            if value is not None:
+                given[KEY_TO_NAME[key]].append((f"{where}.{key}", _as_ours(key, _from_a_form(key, value))))
         else:
             problems.append(f"{where}.{key} is unknown{_did_you_mean(key, KEY_TO_NAME)}")
+    given["early_stopping"] = _patience(given["early_stopping"])
     return notes
+
+
+def _from_a_form(key: str, value: Any) -> Any:
+    """Lists and objects as text, where a form has only a line for them."""
+    return _typed(value) if isinstance(value, str) and KEY_TO_NAME[key] in STRUCTURED else value
+
+
+def _as_ours(key: str, value: Any) -> Any:
+    """Values that OpenMMLab writes in another form under another key."""
+    if key == "crop_size" and isinstance(value, list) and len(value) == 2:
+        return value[::-1]  # MMSegmentation's (height, width)
+    if key == "clip_grad" and isinstance(value, dict) and value.keys() <= {"max_norm", "norm_type"}:
+        return value.get("max_norm") if value.get("norm_type", 2) == 2 else value
+    return value
+
+
+def _patience(values: list[Given]) -> list[Given]:
+    """``early_stopping`` is a switch beside ``patience`` in some forms, and the number itself in ours."""
+    if any(value is False for _, value in values):
+        return []
+    numbers = [given for given in values if given[1] is not True]
+    return numbers or [(source, PATIENCE) for source, _ in values]
 
 
 def _keys(
@@ -181,7 +275,8 @@ def _keys(
             chosen, ignored = wishes(value)
             notes += ignored
             for name, (leaf, wish) in chosen.items():
-                given[name] = [(f"CONFIG.{key}.{leaf}", wish)]  # chosen by hand: wins over the level above
+                # Chosen by hand: wins over the level above.
+                given[name] = [(f"CONFIG.{key}.{leaf}", _from_a_form(name, wish))]
         elif value:
             yield from ((f"CONFIG.{key}", inner, item) for inner, item in value.items())
 

@@ -49,6 +49,8 @@ class JobSession:
         self.exit_code = 1
         self.timings_s: dict[str, float] = {}
         self.already_completed = False
+        self.at_end = contextlib.ExitStack()
+        """What has to be undone however the job ends; must not raise."""
         self._spec, self._request_error = _read_or_error(environ)
         self._job_id = job_id_of(environ)
         self._phase = "request"
@@ -96,6 +98,7 @@ class JobSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._leaving = True
+        self.at_end.close()
         if self.already_completed:  # whatever happened just now, that outcome stands
             self._deliver_what_an_earlier_run_could_not()
             return True
@@ -146,7 +149,8 @@ class JobSession:
             if self._taken:
                 return
             if self._spec is not None and not self.already_completed:
-                self._workspace.clear()  # before the outbox begins to keep its state in there
+                resumes = same_request(self._workspace.path("job.json"), self._spec)
+                self._workspace.clear(resumes=resumes)  # before the outbox begins to keep its state in there
             self._outbox = Outbox(self._workspace.folder, job_id, self._backend())
             if self._spec is not None and not self.already_completed:
                 # The number of epochs may still be the recipe's to decide; the backend wants one above zero.
@@ -259,6 +263,8 @@ class JobSession:
         return self._outbox.undelivered if self._outbox else 0
 
     def _deliver_what_an_earlier_run_could_not(self) -> None:
+        if self._outbox is not None:
+            self._outbox.repeat_outcome()  # whoever asks again wants to hear it, or has forgotten it
         self.exit_code = self._deliver_the_rest(self.settings.delivery_timeout_s)
         earlier = Outcome.model_validate_json(self.workspace.path("outcome.json").read_bytes())
         now = {"exit_code": self.exit_code, "undelivered_events": self._undelivered}

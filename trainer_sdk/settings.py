@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+CA_BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 API_PREFIX = "/api/v1"
 
 
@@ -22,6 +23,8 @@ class StorageSettings(BaseModel):
     access_key: SecretStr
     secret_key: SecretStr
     bucket: str
+    ca_bundle: Path | None = None
+    """Certificates to trust for https, where the system's do not do."""
     from_environment: bool
     """False: nothing was configured and these are the platform's development defaults."""
 
@@ -34,9 +37,11 @@ class Settings(BaseModel):
     callback_url: str | None
     workspace_dir: Path
     dataset_cache_dir: Path
+    dataset_cache_max_gb: float
     weights_dir: Path | None
     weights_cache_dir: Path
     weights_mirror: str | None
+    weights_bucket: str | None
     datasets: StorageSettings
     checkpoints: StorageSettings
     delivery_timeout_s: float
@@ -50,16 +55,18 @@ class Settings(BaseModel):
             callback_url=callback_base(environ.get("CALLBACK_URL", "")),
             workspace_dir=Path(environ.get("WORKSPACE_DIR") or "workspace").absolute(),
             dataset_cache_dir=Path(environ.get("DATASET_CACHE_DIR") or cache / "datasets").absolute(),
+            dataset_cache_max_gb=_not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=100.0),
             weights_dir=Path(weights).absolute() if weights else None,
             weights_cache_dir=cache / "weights",
             weights_mirror=environ.get("WEIGHTS_MIRROR") or None,
+            weights_bucket=environ.get("INTERNAL_BUCKET_WEIGHTS") or None,
             datasets=_storage(
                 environ, "EXTERNAL", "http://localhost:9000", "EXTERNAL_BUCKET_DATASETS", "training-datasets"
             ),
             checkpoints=_storage(
                 environ, "INTERNAL", "http://localhost:9002", "INTERNAL_BUCKET_CHECKPOINTS", "training-checkpoints"
             ),
-            delivery_timeout_s=_positive_seconds(environ.get("DELIVERY_TIMEOUT_S"), default=60.0),
+            delivery_timeout_s=_not_negative(environ.get("DELIVERY_TIMEOUT_S"), default=60.0),
         )
 
 
@@ -67,14 +74,19 @@ def settings_problems(environ: Mapping[str, str]) -> list[str]:
     """What is wrong with the surroundings, in words."""
     problems = []
     callback = environ.get("CALLBACK_URL", "").strip()
-    if callback and not _is_http_url(callback):
+    if callback and "@" not in callback and not _is_http_url(callback):
         problems.append(f"CALLBACK_URL={callback!r} is not an http(s) URL such as http://backend:8000/api/v1")
+    for name in ("CALLBACK_URL", "EXTERNAL_STORAGE_ENDPOINT", "INTERNAL_STORAGE_ENDPOINT"):
+        if "@" in environ.get(name, ""):  # not quoted, unlike the others: messages are logged and sent
+            problems.append(f"{name} holds a user or a password: give keys in their own variables, URLs are logged")
     for role in ("EXTERNAL", "INTERNAL"):
         endpoint = environ.get(f"{role}_STORAGE_ENDPOINT", "").strip()
-        if endpoint and not (_is_http_url(endpoint) or endpoint.startswith("file:///")):
+        if endpoint and "@" not in endpoint and not (_is_http_url(endpoint) or endpoint.startswith("file:///")):
             problems.append(f"{role}_STORAGE_ENDPOINT={endpoint!r} is neither an http(s) URL nor file:///folder")
-    if _positive_seconds(environ.get("DELIVERY_TIMEOUT_S"), default=1.0) < 0:
+    if _not_negative(environ.get("DELIVERY_TIMEOUT_S"), default=1.0) < 0:
         problems.append(f"DELIVERY_TIMEOUT_S={environ['DELIVERY_TIMEOUT_S']!r} is not a number of seconds")
+    if _not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=1.0) < 0:
+        problems.append(f"DATASET_CACHE_MAX_GB={environ['DATASET_CACHE_MAX_GB']!r} is not a number of gigabytes")
     return problems
 
 
@@ -84,7 +96,7 @@ def callback_base(url: str) -> str | None:
     A bare host gets ``/api/v1``; older trainers were given ``.../api/v1/training``.
     """
     url = url.strip().rstrip("/")
-    if not _is_http_url(url):
+    if not _is_http_url(url) or "@" in url:  # a URL with a password is refused, and must not be logged either
         return None
     if not urlsplit(url).path:
         return url + API_PREFIX
@@ -99,15 +111,15 @@ def _is_http_url(text: str) -> bool:
         return False
 
 
-def _positive_seconds(text: str | None, *, default: float) -> float:
+def _not_negative(text: str | None, *, default: float) -> float:
     """The number, or -1 for what is not one."""
     if not text:
         return default
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
         return -1.0
-    return seconds if seconds >= 0 else -1.0
+    return number if number >= 0 else -1.0
 
 
 def _storage(
@@ -120,5 +132,6 @@ def _storage(
         access_key=SecretStr(environ.get(names[1]) or "minioadmin"),
         secret_key=SecretStr(environ.get(names[2]) or "minioadmin"),
         bucket=environ.get(bucket_name) or default_bucket,
+        ca_bundle=next((Path(environ[name]) for name in CA_BUNDLES if environ.get(name)), None),
         from_environment=any(environ.get(name) for name in (*names, bucket_name)),
     )

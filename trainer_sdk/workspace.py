@@ -20,6 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 LOCK, WORKER_LOCK = ".lock", ".worker.lock"
 KEPT_ACROSS_RUNS = ("events.jsonl", "outbox.json", LOCK, WORKER_LOCK)
 """What the backend was told survives a rerun of the same job; everything else is made again."""
+KEPT_TO_GO_ON = ("job.json", "work")
+"""What the same request also finds again: itself, and its checkpoints."""
 WORKER_LEAVES_S = 30.0
 """A worker whose parent was killed notices after its current iteration."""
 
@@ -50,15 +52,22 @@ class Workspace:
             raise ResourceError(f"another process works on this job in {self.folder}", hint=hint)
         return lock
 
-    def clear(self) -> None:
-        """Removes what an earlier run of the same job left, so that nothing of it can be taken for this run's."""
+    def clear(self, *, resumes: bool = False) -> None:
+        """Removes what an earlier run of the same job left, so that nothing of it can be taken for this run's.
+
+        Args:
+            resumes: it is the same request, so the work goes on with what `KEPT_TO_GO_ON` names.
+        """
+        kept = KEPT_ACROSS_RUNS + (KEPT_TO_GO_ON if resumes else ())
         for entry in self.folder.iterdir():
+            if entry.name in kept:
+                continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name not in KEPT_ACROSS_RUNS:
+            else:
                 entry.unlink()
         for folder in (self.out, self.dataset, self.work):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -209,7 +209,8 @@ def test_a_success_that_nobody_heard_is_delivered_by_a_rerun_that_trains_nothing
     assert times_run(tmp_path) == 1
 
     assert run_job(COUNTED).exit_code == 0
-    assert len(backend.calls) == 3
+    assert [call.what for call in backend.calls] == ["progress", "progress", "completion", "completion"]
+    assert times_run(tmp_path) == 1
 
 
 def test_a_refused_completion_is_an_outcome_that_nobody_heard(

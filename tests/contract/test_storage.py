@@ -1,17 +1,26 @@
-"""S3 and a folder behind the same verbs, and what a user reads when the storage is not there or says no."""
+"""S3 and a folder behind the same verbs, and what a user reads when the storage is not there, says no, or lies."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import pickle
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 
+from tests.doubles.proxy import FaultyProxy
 from tests.doubles.s3 import CHECKPOINTS, DATASETS, S3Double
+from tests.doubles.tls import private_authority
 from trainer_sdk.errors import ConfigError, JobError, NetworkError
 from trainer_sdk.settings import Settings
 from trainer_sdk.storage import MissingObject, Storage, content_type, open_storage
@@ -41,7 +50,7 @@ def remote(**change: str) -> Storage:
 
 def attempts(storage: Storage, source: Path) -> dict[str, Any]:
     return {
-        "list": lambda: list(storage.keys("datasets/")),
+        "list": lambda: list(storage.objects("datasets/")),
         "read": lambda: storage.read("datasets/a.json"),
         "download": lambda: storage.download("datasets/a.json", source.with_name("copy")),
         "upload": lambda: storage.upload(source, "checkpoints/1/best.pt"),
@@ -81,15 +90,15 @@ def test_keys_are_listed_whole_with_sizes_and_in_order(storage: Storage, source:
     for key in (*keys, "other/c.jpg"):
         storage.upload(source, key)
     size = source.stat().st_size
-    assert list(storage.keys("d/")) == [(key, size) for key in sorted(keys)]
-    assert list(storage.keys("nothing/")) == []
+    assert [found[:2] for found in storage.objects("d/")] == [(key, size) for key in sorted(keys)]
+    assert list(storage.objects("nothing/")) == []
 
 
 def test_more_keys_than_one_page(s3: S3Double) -> None:
     keys = [f"d/{number:04}" for number in range(1005)]
     for key in keys:
         s3.put(DATASETS, key, b"")
-    assert [key for key, _ in open_storage(Settings.from_env(s3.environment()).datasets).keys("d/")] == keys
+    assert [found.key for found in open_storage(Settings.from_env(s3.environment()).datasets).objects("d/")] == keys
 
 
 def test_a_missing_key(storage: Storage, source: Path, tmp_path: Path) -> None:
@@ -123,7 +132,7 @@ def test_storage_that_does_not_answer(source: Path) -> None:
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
     with pytest.raises(NetworkError) as caught:
         remote(STORAGE_ENDPOINT=endpoint).read("datasets/a.json")
-    assert endpoint in caught.value.message
+    assert endpoint in caught.value.message and "Connection refused" in caught.value.message
     assert "EXTERNAL_STORAGE_ENDPOINT" in caught.value.hint
     assert caught.value.retryable
 
@@ -178,3 +187,143 @@ def test_wrong_keys_name_their_variables_and_stay_secret(refusing_endpoint: str,
 )
 def test_content_types(name: str, kind: str) -> None:
     assert content_type(Path(name)) == kind
+
+
+BODY = bytes(range(256)) * 400
+KEY = "datasets/d/images/a.jpg"
+
+
+@pytest.fixture
+def proxy(s3: S3Double) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(params=["obstore", "boto3"])
+def far(request: pytest.FixtureRequest, s3: S3Double, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """The data set bucket behind the proxy, with one object, by either library."""
+    monkeypatch.setattr("trainer_sdk.s3.obstore_lives", lambda: request.param == "obstore")
+    monkeypatch.setattr("trainer_sdk.s3.PAUSES_S", (0.0, 0.0, 0.0))
+    s3.put(DATASETS, KEY, BODY)
+    return open_storage(Settings.from_env(proxy.environment(s3.environment())).datasets)
+
+
+def flipped(body: bytes) -> bytes:
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damaged", [flipped, lambda body: body[:1000], lambda body: b""], ids=["flip", "cut", "none"])
+def test_a_damaged_transfer_is_repeated(
+    far: Storage, proxy: FaultyProxy, damaged: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    proxy.damage = lambda path, times, body: damaged(body) if times == 1 else body
+    received = far.download(KEY, tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == BODY
+    assert received == (KEY, len(BODY), hashlib.md5(BODY).hexdigest())
+    assert proxy.asked["/training-datasets/" + KEY] == 2
+    proxy.asked.clear()
+    assert far.read(KEY) == BODY
+
+
+@pytest.mark.parametrize("damaged", [flipped, lambda body: body[:1000]], ids=["flip", "cut"])
+def test_a_transfer_that_is_always_damaged_names_its_key_and_leaves_nothing(
+    far: Storage, proxy: FaultyProxy, damaged: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    proxy.damage = lambda path, times, body: damaged(body)
+    for attempt in (lambda: far.read(KEY), lambda: far.download(KEY, tmp_path / "new" / "a.jpg")):
+        with pytest.raises(NetworkError, match=rf"{KEY}.*4 attempts") as caught:
+            attempt()
+        assert caught.value.retryable
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_server_that_breaks_down_now_and_then(far: Storage, proxy: FaultyProxy) -> None:
+    proxy.failures = 2
+    assert far.read(KEY) == BODY
+    assert proxy.failures == 0
+
+
+def test_an_object_of_many_parts(s3: S3Double, far: Storage, tmp_path: Path) -> None:
+    """Its ETag is no MD5, and it is larger than one piece."""
+    (tmp_path / "large").write_bytes(BODY * 120)
+    parts = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+    s3.client.upload_file(str(tmp_path / "large"), DATASETS, "large", Config=parts)
+    assert far.download("large", tmp_path / "copy").etag.endswith("-3")
+    assert (tmp_path / "copy").read_bytes() == BODY * 120
+
+
+def test_an_object_encrypted_by_a_key_service(s3: S3Double, far: Storage, proxy: FaultyProxy) -> None:
+    """Its ETag looks like an MD5 and is none."""
+    s3.client.put_object(Bucket=DATASETS, Key="secret", Body=BODY, ServerSideEncryption="aws:kms")
+    proxy.damage = lambda path, times, body: flipped(body)
+    assert far.read("secret") == flipped(BODY)
+
+
+@pytest.mark.parametrize("key", ["d//a.jpg", "d/./a.jpg", "d/tab\t.jpg", "d/100%.jpg", "d/a%20b#?.jpg", "d/\u65e5.jpg"])
+def test_keys_that_are_no_tidy_paths(s3: S3Double, far: Storage, key: str) -> None:
+    s3.put(DATASETS, "d/", b"")  # how consoles show an empty folder
+    s3.put(DATASETS, key, BODY)
+    assert key in [found.key for found in far.objects("d/")]
+    assert far.read(key) == BODY
+
+
+def test_a_token_of_somebody_else_is_not_sent(
+    far: Storage, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries look into the environment, where a pod may have credentials for something else."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-account")
+    far.read(KEY)
+    assert "x-amz-security-token" not in {name.lower() for name in proxy.headers}
+
+
+def test_a_storage_that_knows_its_bucket_is_missing(s3: S3Double, far: Storage) -> None:
+    s3.client.delete_object(Bucket=DATASETS, Key=KEY)
+    s3.client.delete_bucket(Bucket=DATASETS)
+    with pytest.raises(NetworkError, match="the bucket does not exist"):
+        far.read(KEY)
+
+
+def test_threads_and_forked_children_share_a_storage(s3: S3Double) -> None:
+    """DataLoader workers are forked, maybe from a process that has read already."""
+    s3.put(DATASETS, KEY, BODY)
+    storage = open_storage(Settings.from_env(s3.environment()).datasets)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(storage.read, [KEY] * 32)) == {BODY}
+    child = os.fork()
+    if child == 0:
+        os._exit(17 if storage.read(KEY) == BODY else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
+    assert pickle.loads(pickle.dumps(storage)).read(KEY) == BODY
+
+
+def test_the_first_read_may_be_in_a_forked_child(s3: S3Double) -> None:
+    s3.put(DATASETS, KEY, BODY)
+    program = (
+        "import os, sys; from trainer_sdk.settings import Settings; from trainer_sdk.storage import open_storage\n"
+        "storage = open_storage(Settings.from_env(os.environ).datasets)\n"
+        "if os.fork() == 0: os._exit(17 if len(storage.read(sys.argv[1])) else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))"
+    )
+    environ = {**os.environ, **s3.environment()}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program, KEY], check=False, cwd=root, env=environ, timeout=60)
+    assert done.returncode == 17
+
+
+@pytest.mark.parametrize("library", ["obstore", "boto3"])
+def test_https_with_an_authority_of_ones_own(
+    s3: S3Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    monkeypatch.setattr("trainer_sdk.s3.obstore_lives", lambda: library == "obstore")
+    s3.put(DATASETS, KEY, BODY)
+    authority, context = private_authority(tmp_path)
+    with FaultyProxy(s3.endpoint, context) as proxy:
+        environ = proxy.environment(s3.environment())
+        assert environ["EXTERNAL_STORAGE_ENDPOINT"].startswith("https://")
+        known = Settings.from_env({**environ, "AWS_CA_BUNDLE": str(authority)})
+        assert open_storage(known.datasets).read(KEY) == BODY
+        with pytest.raises(NetworkError, match=r"(?i)certificate"):
+            open_storage(Settings.from_env(environ).datasets).read(KEY)
+        missing = Settings.from_env({**environ, "AWS_CA_BUNDLE": str(tmp_path / "missing.pem")})
+        with pytest.raises(ConfigError, match=r"missing\.pem"):
+            open_storage(missing.datasets).read(KEY)

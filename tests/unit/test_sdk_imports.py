@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "mmcv", "mmengine", "mmdet", "mmseg", "mmpose", "mmdeploy")
-SLOW = (*HEAVY, "numpy", "cv2", "matplotlib", "boto3", "botocore", "httpx", "rich")
+SLOW = (*HEAVY, "numpy", "cv2", "matplotlib", "boto3", "botocore", "obstore", "httpx", "rich")
 
 
 @pytest.mark.parametrize(
-    ("module", "absent"), [("trainer_sdk.session", SLOW), ("trainer_sdk.storage", SLOW), ("mmtrain.jobs.train", HEAVY)]
+    ("module", "absent"), [("trainer_sdk.session", SLOW), ("trainer_sdk.s3", SLOW), ("mmtrain.jobs.train", HEAVY)]
 )
 def test_what_an_import_does_not_bring_in(module: str, absent: tuple[str, ...]) -> None:
     program = f"import sys, {module}; print(*({{name.partition('.')[0] for name in sys.modules}} & set({absent!r})))"

@@ -7,15 +7,20 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainConfig, TrainSpec
-from trainer_sdk.request import NAMES, NOT_YET, job_id_of, read_train_spec
+from trainer_sdk.platform_tree import wishes
+from trainer_sdk.request import NAMES, REFUSED, job_id_of, read_train_spec
 from trainer_sdk.settings import Settings, callback_base
 from trainer_sdk.tasks import Task
 
+AUGMENTATIONS = (
+    "mosaic", "mixup", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "random_crop",
+    "copy_paste",
+)  # fmt: skip
 LEAST = {"JOB_ID": "123", "MODEL_NAME": "rtmdet_tiny", "DATASET_ID": "ds_abc"}
 TREE_DEFAULTS: dict[str, Any] = {  # contract 3.1: what the backend fills in when nobody chose anything
     "optimizer": {"type": "adam", "learning_rate": 1e-3, "weight_decay": 0, "momentum": 0.9, "nesterov": False},
@@ -162,6 +167,27 @@ def test_the_generic_trees_defaults_count_for_nothing() -> None:
         ({"mixed_precision": True}, {"amp": True}),
         ({"checkpoint_interval": 2}, {"checkpoint_interval": 2}),
         ({"keep_n_checkpoints": 1}, {"checkpoint_keep_max": 1}),
+        ({"scheduler__type": "one_cycle"}, {"lr_scheduler": "onecycle"}),
+        ({"scheduler__type": "step", "scheduler__step_size": 8}, {"lr_scheduler": "step", "lr_milestones": 8}),
+        (
+            {"scheduler__type": "multistep", "scheduler__milestones": [8, 11], "scheduler__gamma": 0.2},
+            {"lr_scheduler": "multistep", "lr_milestones": [8, 11], "lr_gamma": 0.2},
+        ),
+        ({"scheduler__step_size": 8, "scheduler__gamma": 0.2}, {}),
+        ({"scheduler__warmup_epochs": 3}, {"warmup_epochs": 3}),
+        ({"augmentation__random_flip": False}, {"fliplr": 0}),
+        ({"augmentation__random_flip_prob": 0.3}, {"fliplr": 0.3}),
+        ({"augmentation__mixup": True}, {"mixup": 1}),
+        ({"validation__val_interval": 2}, {"val_interval": 2}),
+        ({"validation__early_stopping": True, "validation__early_stopping_patience": 4}, {"early_stopping": 4}),
+        ({"validation__early_stopping": True}, {"early_stopping": 10}),
+        ({"validation__early_stopping": False, "validation__early_stopping_patience": 4}, {}),
+        (
+            {"validation__save_best_metric": "mAP50", "validation__save_best_mode": "max"},
+            {"primary_metric": "mAP50", "primary_metric_mode": "max"},
+        ),
+        ({"gradient_clip_value": 1.5}, {"grad_clip": 1.5}),
+        ({"gradient_accumulation_steps": 4}, {"accumulate": 4}),
     ],
 )
 def test_a_changed_leaf_of_the_generic_tree_is_a_wish(leaf: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -171,6 +197,123 @@ def test_a_changed_leaf_of_the_generic_tree_is_a_wish(leaf: dict[str, Any], expe
 def test_a_wish_that_cannot_be_granted_is_noted() -> None:
     (note,) = read({"advanced_config": tree(log_interval=5)}).notes
     assert note == "advanced_config.log_interval=5 has no effect in this trainer"
+
+
+def test_what_belongs_to_a_switch_counts_with_it() -> None:
+    branch = {"hue": 0.1, "saturation": 0.2, "brightness": 0.3, "rotation_degrees": 10, "crop_scale": [0.8, 1]}
+    chosen, _ = wishes({"augmentation": branch})
+    assert chosen == {}
+    switched = {"color_jitter": True, "random_rotation": True, "random_crop": True}
+    chosen, _ = wishes({"augmentation": branch | switched})
+    values = {name: value for name, (_, value) in chosen.items()}
+    assert values == {"hsv_h": 0.1, "hsv_s": 0.2, "hsv_v": 0.3, "degrees": 10, "random_crop": 1.0}
+    off, _ = wishes({"augmentation": branch | switched | {"enabled": False}})
+    assert {value for _, value in off.values()} == {0.0}
+    assert {*AUGMENTATIONS} == {*off}
+
+
+def test_a_switch_for_what_we_do_not_do_is_noted() -> None:
+    notes = read({"advanced_config": tree(augmentation__cutmix=True, optimizer__nesterov=True)}).notes
+    assert [note.partition("=")[0] for note in notes] == [
+        "advanced_config.optimizer.nesterov", "advanced_config.augmentation.cutmix",
+    ]  # fmt: skip
+
+
+SAME: dict[str, list[dict[str, Any]]] = {
+    "keep": [
+        {"keep": 2}, {"checkpoint_keep_max": 2}, {"max_keep_ckpts": 2},
+        {"advanced_config": tree(keep_n_checkpoints=2)},
+    ],
+    "clipping": [
+        {"grad_clip": 35.0}, {"clip_grad": 35}, {"clip_grad": {"max_norm": 35, "norm_type": 2}},
+        {"gradient_clip_value": 35}, {"advanced_config": tree(gradient_clip_value=35)},
+    ],
+    "accumulation": [
+        {"accumulate": 2}, {"gradient_accumulation_steps": 2}, {"accumulative_counts": 2},
+        {"advanced_config": tree(gradient_accumulation_steps=2)},
+    ],
+    "early stopping": [
+        {"early_stopping": 4}, {"patience": 4}, {"early_stopping": True, "patience": 4}, {"early_stopping_patience": 4},
+        {"advanced_config": tree(validation__early_stopping=True, validation__early_stopping_patience=4)},
+    ],
+    "no early stopping": [{}, {"early_stopping": False, "patience": 4}, {"early_stopping": False}],
+    "last epochs": [{"weak_epochs": 3}, {"close_mosaic": 3}, {"close_mosaic_epochs": 3}],
+    "frozen stages": [{"backbone_frozen_stages": 1}, {"frozen_stages": 1}],
+    "size": [{"imgsz": [640, 320]}, {"img_scale": [640, 320]}, {"image_size": [640, 320]}, {"crop_size": [320, 640]}],
+    "cosine": [
+        {"lr_scheduler": "cosine"}, {"scheduler": "cosine"}, {"lr_scheduler": "CosineAnnealingLR"},
+        {"advanced_config": tree(scheduler__type="cosine")},
+    ],
+    "one cycle": [
+        {"lr_scheduler": "onecycle"}, {"lr_scheduler": "one_cycle"}, {"lr_scheduler": "OneCycleLR"},
+        {"advanced_config": tree(scheduler__type="one_cycle")},
+    ],
+    "every eight epochs": [
+        {"lr_scheduler": "step", "lr_milestones": 8}, {"lr_scheduler": "step", "milestones": [8]},
+        {"advanced_config": tree(scheduler__type="step", scheduler__step_size=8)},
+    ],
+    "precision": [
+        {"amp": True}, {"mixed_precision": True}, {"amp": "fp16"}, {"advanced_config": tree(mixed_precision=True)},
+    ],
+    "frozen by name": [{"freeze": "backbone"}, {"freeze": ["backbone"]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_every_spelling_and_every_level_says_the_same(name: str) -> None:
+    first, *others = SAME[name]
+    expected = read(first).config
+    for flat in others:
+        assert read(flat).config == expected, flat
+        if "advanced_config" not in flat:
+            assert read({"basic": flat, "advanced": {}}).config == expected
+            assert read({"basic": {}, "advanced": flat}).config == expected
+
+
+OF_THE_TREE: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
+    "optimizer": ("optimizer__type", st.sampled_from(["SGD", "AdamW"])),
+    "lr0": ("optimizer__learning_rate", st.floats(2e-3, 0.5)),
+    "weight_decay": ("optimizer__weight_decay", st.floats(1e-5, 0.5)),
+    "momentum": ("optimizer__momentum", st.floats(0, 0.8)),
+    "lr_scheduler": ("scheduler__type", st.sampled_from(["step", "multistep", "cosine"])),
+    "warmup_epochs": ("scheduler__warmup_epochs", st.integers(1, 20)),
+    "fliplr": ("augmentation__random_flip_prob", st.floats(0.6, 1)),
+    "imgsz": ("preprocessing__image_size", st.integers(10, 40).map(lambda cells: 32 * cells)),
+    "val_interval": ("validation__val_interval", st.integers(2, 50)),
+    "grad_clip": ("gradient_clip_value", st.floats(0.1, 50)),
+    "accumulate": ("gradient_accumulation_steps", st.integers(2, 64)),
+    "checkpoint_interval": ("checkpoint_interval", st.integers(1, 9)),
+    "checkpoint_keep_max": ("keep_n_checkpoints", st.sampled_from([1, 2, 4, 5])),
+    "amp": ("mixed_precision", st.just(True)),
+}
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(flat=st.fixed_dictionaries({}, optional={name: values for name, (_, values) in OF_THE_TREE.items()}))
+def test_flat_nested_and_generic_forms_are_one_request(flat: dict[str, Any]) -> None:
+    config = read(flat).config
+    platforms = {OF_THE_TREE[name][0]: value for name, value in flat.items()}
+    if "optimizer" in flat:
+        platforms["optimizer__type"] = flat["optimizer"].lower()
+    for other in (
+        {"basic": flat},
+        {"advanced": flat, "basic": {}},
+        {"advanced_config": tree(**platforms)},
+    ):
+        again = read(other).config
+        assert again == config
+        assert again.model_fields_set == config.model_fields_set
+
+
+def test_two_spellings_that_differ_are_named_both() -> None:
+    message = problem({"keep": 2, "checkpoint_keep_max": 3})
+    assert "CONFIG.keep=2" in message and "CONFIG.checkpoint_keep_max=3" in message
+
+
+@pytest.mark.parametrize("key", sorted(REFUSED))
+def test_keys_of_other_trainers_are_refused_with_what_to_do_instead(key: str) -> None:
+    assert f"CONFIG.{key} is not supported: {REFUSED[key]}" in problem({key: "x"})
+    assert read({key: None}).config == TrainConfig()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +358,7 @@ def test_a_contradiction_names_both_sources(config: Any, environ: dict[str, str]
 
 def test_every_problem_is_said_at_once() -> None:
     message = problem(
-        {"epochs": 0, "batch": "many", "epochz": 1, "hsv_h": 0.1},
+        {"epochs": 0, "batch": "many", "epochz": 1, "cutmix": 0.1},
         JOB_ID="",
         MODEL_NAME="",
         TASK_TYPE="detektion",
@@ -230,7 +373,7 @@ def test_every_problem_is_said_at_once() -> None:
         "CONFIG.epochs=0",
         "CONFIG.batch='many'",
         "CONFIG.epochz is unknown; did you mean 'epochs'?",
-        "CONFIG.hsv_h is not supported",
+        "CONFIG.cutmix is not supported",
         "JOB_ID is missing",
         "MODEL_NAME is missing",
         "TASK_TYPE='detektion' is unknown; did you mean 'detection'?",
@@ -242,9 +385,13 @@ def test_every_problem_is_said_at_once() -> None:
         assert said in message, said
 
 
-@pytest.mark.parametrize("key", sorted(NOT_YET))
-def test_keys_that_have_no_effect_here_are_refused_by_name(key: str) -> None:
-    assert f"CONFIG.advanced.{key} is not supported by this version" in problem({"advanced": {key: 0.5}})
+def test_a_tree_without_augmentation_says_nothing_of_what_is_not_there_anyway() -> None:
+    assert read({"advanced_config": tree(augmentation__enabled=False)}).notes == ()
+
+
+def test_the_trees_lists_may_be_text_too() -> None:
+    asked = tree(scheduler__type="multistep", scheduler__milestones="[3, 5]")
+    assert read({"advanced_config": asked}).config.lr_milestones == (3, 5)
 
 
 @pytest.mark.parametrize(
@@ -392,9 +539,57 @@ configs = st.dictionaries(keys, json_values | st.dictionaries(keys | branches, j
 values = st.text(st.characters(exclude_characters="\x00", exclude_categories=()), max_size=20) | st.just("\udcff")
 
 
+# On a busy machine the drawing of texts is slow, which says nothing about what is tested.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(environ=st.dictionaries(st.sampled_from(VARIABLES), values), config=st.none() | configs)
 def test_any_environment_is_a_specification_or_a_config_error(environ: dict[str, str], config: Any) -> None:
     given_config = {} if config is None else {"CONFIG": json.dumps(config)}
     with contextlib.suppress(ConfigError):
         spec = read_train_spec({**LEAST, **environ, **given_config})
         assert TrainSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize("name", ["CHECKPOINT_PATH", "CHECKPOINT_S3_URI"])
+@pytest.mark.parametrize(
+    "address", ["s3://b/checkpoints/1/best.pt", "https://host/best.pth?s=1", "/data/a@b/best.pth", "best.pt"]
+)
+def test_a_checkpoint_to_start_from(name: str, address: str) -> None:
+    assert read(**{name: address}).checkpoint_path == address
+
+
+def test_the_platforms_word_for_the_published_weights() -> None:
+    assert read(CHECKPOINT_S3_URI="pretrained").checkpoint_path is None
+    assert read(CHECKPOINT_PATH=" ").checkpoint_path is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"CHECKPOINT_PATH": "s3://bucket"}, "lacks a bucket or a key"),
+        ({"CHECKPOINT_PATH": "ftp://host/best.pth"}, "is neither a file nor"),
+        ({"CHECKPOINT_PATH": "a.pth", "CHECKPOINT_S3_URI": "b.pth"}, "'a.pth' and CHECKPOINT_S3_URI='b.pth' differ"),
+        ({"CHECKPOINT_PATH": "https://u:s3cret@host/best.pth"}, "holds a user or a password"),
+    ],
+)
+def test_an_address_that_is_none(given: dict[str, str], said: str) -> None:
+    message = problem(**given)
+    assert said in message
+    assert "s3cret" not in message
+
+
+def test_a_password_in_a_url_is_refused_without_being_repeated() -> None:
+    names = ("CALLBACK_URL", "EXTERNAL_STORAGE_ENDPOINT", "INTERNAL_STORAGE_ENDPOINT")
+    environ = {"JOB_ID": "1", "MODEL_NAME": "m", "DATASET_ID": "d"} | dict.fromkeys(names, "http://u:s3cret@host:1")
+    with pytest.raises(ConfigError) as caught:
+        read_train_spec(environ)
+    assert all(name in caught.value.message for name in names) and "s3cret" not in caught.value.message
+    assert Settings.from_env(environ).callback_url is None
+
+
+def test_a_misspelt_leaf_of_the_generic_tree_is_told() -> None:
+    tree = {"optimizr": {"type": "sgd"}, "optimizer": {"type": "adam", "momentm": 0.8}}
+    spec = read(CONFIG=json.dumps({"advanced_config": tree}))
+    assert list(spec.notes) == [
+        "advanced_config.optimizr.type='sgd' is unknown and has no effect",
+        "advanced_config.optimizer.momentm=0.8 is unknown and has no effect",
+    ]

@@ -1,0 +1,77 @@
+"""What the S3 libraries say, in our words."""
+
+from __future__ import annotations
+
+import re
+
+from trainer_sdk.errors import JobError, NetworkError
+from trainer_sdk.settings import StorageSettings
+from trainer_sdk.storage import MissingObject
+
+REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+MISSING = {"404", "NoSuchKey", "NotFound"}
+MANY_ATTEMPTS = "trying again later may help; if it does not, look for a proxy or a disk that damages data"
+
+
+class DamagedTransfer(Exception):
+    """A body that broke off or is not what was stored: worth another attempt."""
+
+
+def explained(error: Exception, verb: str, where: str, settings: StorageSettings) -> Exception:
+    """The library's error in our words; an error that is not the storage's passes as it is."""
+    if isinstance(error, JobError):
+        return error
+    said = _said_by_boto(error) or _said_by_obstore(error)
+    if said is None:
+        return error
+    code, text = said
+    where = f"{where} at {settings.endpoint}"
+    if code in MISSING and verb in ("read", "download"):
+        return MissingObject(where)
+    if code in REFUSED:
+        keys = f"{settings.role}_STORAGE_ACCESS_KEY and {settings.role}_STORAGE_SECRET_KEY"
+        hint = f"check {keys} and the key's rights on the bucket"
+        return NetworkError(f"cannot {verb} {where}: refused ({code})", hint=hint, retryable=False)
+    if code == "NoSuchBucket":
+        return NetworkError(f"cannot {verb} {where}: the bucket does not exist", hint="create it, or name another")
+    if code:
+        return NetworkError(f"cannot {verb} {where}: {text}")
+    default = "" if settings.from_environment else " (a default: it is not set)"
+    hint = f"check {settings.role}_STORAGE_ENDPOINT{default} and that the storage runs"
+    return NetworkError(f"cannot {verb} {where}: {text}", hint=hint)
+
+
+def gave_up(error: DamagedTransfer, attempts: int, verb: str, where: str, settings: StorageSettings) -> NetworkError:
+    """Nothing usable came, however often it was asked for."""
+    text = f"cannot {verb} {where} at {settings.endpoint}: {attempts} attempts, the last: {error}"
+    return NetworkError(text, hint=MANY_ATTEMPTS)
+
+
+def _said_by_boto(error: Exception) -> tuple[str, str] | None:
+    """(the storage's code, or "" when it did not answer; text); None: not an error of this library."""
+    from boto3.exceptions import S3UploadFailedError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError | BotoCoreError):
+        error = error.__context__
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "")) or "unknown", str(error)
+    return ("", str(error)) if isinstance(error, BotoCoreError) else None
+
+
+def _said_by_obstore(error: Exception) -> tuple[str, str] | None:
+    """As above; this library has its answers in its text only, and raises Python's own error for a missing key."""
+    from obstore.exceptions import BaseError
+
+    if not isinstance(error, BaseError | FileNotFoundError):
+        return None
+    text, _, source = str(error).partition("\n\nDebug source")
+    code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"status code: (\d{3})", text)
+    return (code[1], text.partition("<?xml")[0].strip()) if code else ("", cause_in(source) or text)
+
+
+def cause_in(source: str) -> str:
+    """What really happened, from obstore's account of it: 'Connection refused', 'InvalidCertificate UnknownIssuer'."""
+    _, _, innermost = source.partition("inner:")
+    quoted = re.findall(r'(?:message|error): "([^"]+)"', innermost)
+    return quoted[-1] if quoted else " ".join(re.findall(r"\b[A-Z]\w+", innermost)[-2:])
