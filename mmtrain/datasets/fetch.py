@@ -1,52 +1,103 @@
-"""Brings a data set to this machine: a local folder as it is, a bucket's prefix into a cache keyed by its content."""
+"""Brings a data set to this machine: a local folder as it is, a bucket's prefix into a cache keyed by its content.
+
+source.py      a folder or a bucket's prefix
+documents.py   what describes the data set, and its version
+locate.py      where its files lie
+cache.py       the cache: who uses what, and who has to leave
+download.py    objects into the cache
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from converters import DiceDataset, annotation_file_names, image_key_candidates, read_dice
-from converters.layout import file_name_problem
+from converters import DiceDataset
+from converters.dice_v09 import LABEL_MAP_FILE
+from mmtrain.datasets.cache import CacheEntry, entry_name, make_room
+from mmtrain.datasets.documents import (
+    check_version,
+    document_name,
+    is_annotation_file,
+    label_files,
+    read_documents,
+    version_hash,
+)
+from mmtrain.datasets.download import Report, download, naming_write_errors, outdated
+from mmtrain.datasets.locate import key_of, locate_images, locate_labels, locate_masks
+from mmtrain.datasets.source import BucketSource, FolderSource, Source
 from trainer_sdk.errors import DatasetError
 from trainer_sdk.jobspec import DatasetRef
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import CONNECTIONS, MissingObject, Storage, open_storage
+from trainer_sdk.storage import MissingObject, Storage, StoredObject, open_storage
 from trainer_sdk.tasks import Task
-from trainer_sdk.workspace import write_json
-
-Report = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 
 @dataclass(frozen=True)
 class FetchedDataset:
-    """A data set on this machine."""
+    """A data set whose files are known, and on this machine, except for images that were only located."""
 
     root: Path
+    """Paths are below this; the folder may not exist when nothing had to be downloaded."""
     dice: DiceDataset
     annotation_file: str
     sha256: str
     """Over the bytes of every annotations*.json below the data set, in key order (contract 4.5)."""
     image_paths: dict[str, str]
-    """File name as annotated -> path below `root`; a name without an entry has no file."""
+    """File name as annotated -> path below `root`, in the order of the annotations; a name without an entry has no
+    file."""
+    other_paths: dict[str, str]
+    """The same for masks, and for the documents of a v0.9 data set."""
+    bucket: str | None
+    """None: a local folder."""
+    prefix: str
+    """Of the object keys, also where a folder plays a bucket; ends with '/'."""
+
+    def mask_path(self, mask_file: str) -> Path:
+        """Where a semantic mask is on this machine."""
+        return self.root / self.other_paths[mask_file]
+
+    def key(self, path: str) -> str:
+        """The object behind a path of `image_paths` or `other_paths`."""
+        return key_of(path, self.prefix)
 
 
-def fetch(ref: DatasetRef, task: Task, settings: Settings, report: Report) -> FetchedDataset:
-    """The data set of a job, complete, or an error that says what is missing.
+def fetch(
+    ref: DatasetRef, task: Task | None, settings: Settings, report: Report, *, download_images: bool = True
+) -> FetchedDataset:
+    """The data set of a job, or an error that says what is missing; an image that has no file is only not there.
+
+    What it takes from the cache stays there until this process ends. The same on every node of a job.
+
+    Args:
+        task: which of several annotation files; None takes the one with the richest labels.
+        download_images: False only locates them: `FetchedDataset.key` leads from a path to its object.
+        report: called with (files done, files in all).
 
     Raises:
         DatasetError: no such data set, no annotations for the task, unreadable or changed annotations.
-        NetworkError: the storage cannot be reached.
+        NetworkError: the storage cannot be reached, refuses us, or sends damaged data.
+        ResourceError: the cache cannot be written, or its disk is full.
     """
     if ref.path is not None:
-        return _from_folder(ref, Path(ref.path), task)
-    return _from_storage(ref, open_storage(settings.datasets, ref.bucket), task, settings.dataset_cache_dir, report)
+        root = Path(ref.path)
+        return _located(ref, FolderSource(root, f"datasets/{ref.id}/"), task, root.resolve())
+    assert ref.prefix is not None
+    storage = open_storage(settings.datasets, ref.bucket)
+    source = BucketSource(storage, ref.bucket or settings.datasets.bucket, ref.prefix)
+    located = _located(ref, source, task, settings.dataset_cache_dir)
+    paths = (*located.other_paths.values(), *(located.image_paths.values() if download_images else ()))
+    objects = {path: found for path in paths if (found := source.find(located.key(path)))}
+    gone = _complete(located, objects, storage, settings, report) if paths else set()
+    return replace(
+        located,
+        image_paths={name: path for name, path in located.image_paths.items() if path not in gone},
+        other_paths={name: path for name, path in located.other_paths.items() if path not in gone},
+    )
 
 
 def read_snapshot(ref: DatasetRef, settings: Settings) -> dict[str, Any] | None:
@@ -64,109 +115,60 @@ def read_snapshot(ref: DatasetRef, settings: Settings) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _from_folder(ref: DatasetRef, root: Path, task: Task) -> FetchedDataset:
-    if not root.is_dir():
-        found = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DatasetError(f"the data set folder {root} {found}", hint="set DATASET_PATH to a DICE folder")
-    present = {path.relative_to(root).as_posix(): path for path in root.rglob("*.json") if path.is_file()}
-    name = _annotation_name(present, task, str(root))
-    sha256 = _version_hash({key: path.read_bytes() for key, path in present.items() if _is_annotation_file(key)})
-    _check_version(ref, sha256)
-    dice = read_dice(present[name].read_bytes())
-    paths = _locate(dice, f"datasets/{ref.id}/", lambda key: (root / key).is_file())
-    return FetchedDataset(root.resolve(), dice, name, sha256, paths)
-
-
-def _from_storage(ref: DatasetRef, storage: Storage, task: Task, cache: Path, report: Report) -> FetchedDataset:
-    assert ref.prefix is not None
-    sizes = {key.removeprefix(ref.prefix): size for key, size in storage.keys(ref.prefix)}
-    where = storage.uri(ref.prefix)
-    if not sizes:
-        raise DatasetError(f"there is no data set at {where}", hint="check DATASET_ID or DATASET_S3_URI and the bucket")
-    name = _annotation_name(sizes, task, where)
-    documents = {key: storage.read(ref.prefix + key) for key in sizes if _is_annotation_file(key)}
-    sha256 = _version_hash(documents)
-    _check_version(ref, sha256)
-    dice = read_dice(documents[name])
-    paths = _locate(dice, ref.prefix, sizes.__contains__)
-    root = cache / f"{ref.id}-{sha256[:16]}"
-    _download(storage, ref.prefix, {path: sizes[path] for path in paths.values()}, root, report)
-    write_json(root / ".complete", {"source": where, "sha256": sha256, "images": len(paths)})  # marker written last
-    return FetchedDataset(root, dice, name, sha256, paths)
-
-
-def _annotation_name(present: Iterable[str], task: Task, where: str) -> str:
-    wanted = annotation_file_names(task.value)
-    for name in wanted:
-        if name in present:
-            return name
-    found = (
-        ", ".join(sorted(name for name in present if name.endswith(".json") and "/" not in name)[:10]) or "no JSON file"
-    )
-    raise DatasetError(
-        f"no annotations for {task.value} at {where}: looked for {', '.join(wanted)}; found {found}",
-        hint="export the data set for this task, or choose a model for the task it has",
+def _located(ref: DatasetRef, source: Source, task: Task | None, root: Path) -> FetchedDataset:
+    """What the data set consists of; nothing but its documents is read."""
+    keys = source.json_keys()
+    name = document_name((key.removeprefix(source.prefix) for key in keys), task, source.where)
+    documents = _documents(name, keys, source)
+    sha256 = version_hash(documents)
+    check_version(ref, sha256)
+    dice = read_documents(name, documents)
+    where = (source.prefix, source.bucket, source.exists)
+    labels = locate_labels(documents, *where) if name == LABEL_MAP_FILE else {}
+    return FetchedDataset(
+        root=root if source.bucket is None else root / entry_name(ref.id, sha256),
+        dice=dice,
+        annotation_file=name,
+        sha256=sha256,
+        image_paths=locate_images(dice, *where),
+        other_paths={**labels, **locate_masks(dice, task or Task.SEMANTIC, *where)},
+        bucket=source.bucket,
+        prefix=source.prefix,
     )
 
 
-def _is_annotation_file(key: str) -> bool:
-    name = key.rpartition("/")[2]
-    return name.startswith("annotations") and name.endswith(".json")
+def _documents(name: str, keys: list[str], source: Source) -> dict[str, bytes]:
+    """The annotation files; or the label map and what it names. By path, and by the name that the label map uses."""
+    first = source.read([source.prefix + name])
+    if not first:
+        raise DatasetError(f"{name} at {source.where} vanished while it was read", hint="run the job again")
+    raw = first[source.prefix + name]
+    if name != LABEL_MAP_FILE:
+        paths = {path: path for key in keys if is_annotation_file(path := key.removeprefix(source.prefix))}
+    else:
+        paths = locate_labels(label_files(raw), source.prefix, source.bucket, source.exists)
+    read = source.read(key_of(path, source.prefix) for path in paths.values() if path != name)
+    found = {written: key_of(path, source.prefix) for written, path in paths.items()}
+    return {name: raw} | {written: read[key] for written, key in found.items() if key in read}
 
 
-def _version_hash(documents: dict[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(documents):
-        digest.update(documents[name])
-    return digest.hexdigest()
+def _complete(
+    located: FetchedDataset, objects: Mapping[str, StoredObject], storage: Storage, settings: Settings, report: Report
+) -> set[str]:
+    """Brings the objects into the data set's entry of the cache, which stays there for as long as this process lives.
 
-
-def _check_version(ref: DatasetRef, sha256: str) -> None:
-    if ref.version_hash is not None and ref.version_hash != sha256:
-        raise DatasetError(
-            f"the annotations of {ref.id} changed since the job was made: "
-            f"DATASET_VERSION_HASH is {ref.version_hash[:12]}..., found {sha256[:12]}...",
-            hint="start a new job, which takes a new snapshot",
-        )
-
-
-def _locate(dice: DiceDataset, prefix: str, exists: Callable[[str], bool]) -> dict[str, str]:
-    """Where each image really lies, relative to the data set; the annotation file alone does not say (contract 4.4)."""
-    paths: dict[str, str] = {}
-    image_root = (dice.storage_info or {}).get("image_root")
-    for image in dice.images:
-        if file_name_problem(image.file_name):
-            continue
-        candidates = image_key_candidates(prefix, image_root, image.file_name)
-        relative = (key.removeprefix(prefix) for key in candidates if key.startswith(prefix))
-        found = next(filter(exists, relative), None)
-        if found is not None:
-            paths[image.file_name] = found
-    return paths
-
-
-def _download(storage: Storage, prefix: str, sizes: dict[str, int], root: Path, report: Report) -> None:
-    """Every file that is not there with its size; each appears whole, so an interrupted download goes on later."""
-    missing = [path for path, size in sizes.items() if not _has_size(root / path, size)]
-    report(len(sizes) - len(missing), len(sizes))
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        waiting = {pool.submit(storage.download, prefix + path, root / path): path for path in missing}
-        try:
-            for done, future in enumerate(as_completed(waiting), start=1):
-                future.result()
-                _check_size(root / waiting[future], sizes[waiting[future]])
-                report(len(sizes) - len(missing) + done, len(sizes))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _check_size(path: Path, size: int) -> None:
-    if not _has_size(path, size):
-        found = path.stat().st_size
-        path.unlink()
-        raise DatasetError(f"{path.name} came with {found} bytes instead of {size}", hint="run the job again")
+    Returns:
+        The paths of those that the storage listed and no longer has.
+    """
+    entry = CacheEntry(located.root)
+    with naming_write_errors(located.root):
+        entry.use()
+        with entry.completing():
+            paths = outdated(objects, entry.root)
+            if paths:
+                entry.unmark()
+            incoming_bytes = sum(objects[path].size_bytes for path in paths)
+            make_room(settings.dataset_cache_dir, incoming_bytes, settings.dataset_cache_max_gb * 1e9)
+            gone = download(storage, objects, paths, entry.root, report)
+            entry.mark(storage.uri(located.prefix), located.sha256)
+    return gone

@@ -20,6 +20,11 @@ from trainer_sdk.workspace import write_json
 CLASSES = ("circle", "square", "triangle")
 COLOURS = ((205, 60, 50), (60, 170, 75), (55, 95, 200))
 """One family per class, so that a few epochs from scratch are enough to learn something."""
+ANNOTATIONS = {
+    "object_detection": "annotations_detection.json",
+    "instance_segmentation": "annotations_segmentation.json",
+    "semantic_segmentation": "annotations_semantic_segmentation.json",
+}
 Point = tuple[float, float]
 Outline = list[Point]
 
@@ -29,8 +34,9 @@ def write_shapes(
     *,
     counts: dict[str, int],
     size: tuple[int, int] = (128, 128),
-    task: Literal["object_detection", "instance_segmentation"] = "object_detection",
+    task: Literal["object_detection", "instance_segmentation", "semantic_segmentation"] = "object_detection",
     variant: Literal["A", "B"] = "A",
+    mask_files: bool = False,
     seed: int = 0,
 ) -> Path:
     """Draws a data set.
@@ -39,6 +45,7 @@ def write_shapes(
         counts: images per split, for example {"train": 80, "val": 20}.
         size: width and height of every image in pixels.
         variant: A, the labeler's nested form, or B, the COCO-like one with other category ids.
+        mask_files: a picture of class ids for every image instead of polygons; semantic segmentation in variant A.
 
     Returns:
         the folder.
@@ -46,14 +53,16 @@ def write_shapes(
     draw = random.Random(seed)
     splits = [split for split, count in counts.items() for _ in range(count)]
     images = [_write_image(folder, index, split, size, draw) for index, split in enumerate(splits, start=1)]
-    document = _nested(images, folder.name, task) if variant == "A" else _coco_like(images, folder.name)
-    name = "annotations_segmentation.json" if task == "instance_segmentation" else "annotations_detection.json"
-    write_json(folder / name, document)
+    if mask_files:
+        document = _with_mask_files(images, folder, task)
+    else:
+        document = _nested(images, folder.name, task) if variant == "A" else _coco_like(images, folder.name)
+    write_json(folder / ANNOTATIONS[task], document)
     return folder
 
 
 def _write_image(folder: Path, index: int, split: str, size: tuple[int, int], draw: random.Random) -> dict[str, Any]:
-    picture = _background(size, draw)
+    picture = background(size, draw)
     objects = [_draw_object(picture, size, draw) for _ in range(draw.randint(1, 4))]
     name = f"shape_{index:04d}.png"
     path = folder / "images" / name
@@ -63,7 +72,7 @@ def _write_image(folder: Path, index: int, split: str, size: tuple[int, int], dr
     return {"id": index, "file_name": name, "width": width, "height": height, "split": split, "objects": objects}
 
 
-def _background(size: tuple[int, int], draw: random.Random) -> Image.Image:
+def background(size: tuple[int, int], draw: random.Random) -> Image.Image:
     """Soft grey noise: enough to make an empty patch differ from an object."""
     noise = np.random.default_rng(draw.randrange(2**32)).integers(90, 150, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1.5))
@@ -76,7 +85,7 @@ def _draw_object(picture: Image.Image, size: tuple[int, int], draw: random.Rando
     outline = shape_outline(CLASSES[label], centre, radius, draw.uniform(-0.25, 0.25))
     colour = tuple(value + draw.randint(-45, 45) for value in COLOURS[label])
     ImageDraw.Draw(picture).polygon(outline, fill=colour)
-    return {"label": label, "outline": outline, "bbox_xywh": _box_xywh(outline)}
+    return {"label": label, "outline": outline, "bbox_xywh": box_xywh(outline)}
 
 
 def shape_outline(kind: str, centre: Point, radius: float, angle: float) -> Outline:
@@ -86,7 +95,8 @@ def shape_outline(kind: str, centre: Point, radius: float, angle: float) -> Outl
     return [(centre[0] + radius * math.cos(step), centre[1] + radius * math.sin(step)) for step in steps]
 
 
-def _box_xywh(outline: Outline) -> list[float]:
+def box_xywh(outline: Outline) -> list[float]:
+    """The box around some points."""
     xs, ys = zip(*outline, strict=True)
     return [round(value, 2) for value in (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))]
 
@@ -127,6 +137,37 @@ def _nested(images: Sequence[dict[str, Any]], name: str, task: str) -> dict[str,
     }
 
 
+def _with_mask_files(images: Sequence[dict[str, Any]], folder: Path, task: str) -> dict[str, Any]:
+    """Variant A with masks: numbers from 1 on, and a 0, which is no class, where nothing was drawn."""
+    (folder / "masks").mkdir(exist_ok=True)
+    return {
+        "format_version": "1.0",
+        "dataset_id": folder.name,
+        "task_type": task,
+        "classes": [{"id": number, "name": label} for number, label in enumerate(CLASSES, start=1)],
+        "images": [
+            {key: value for key, value in image.items() if key != "objects"}
+            | {
+                "annotation": {
+                    "mask_file": _write_mask(image, folder),
+                    "mask_format": "indexed_png",
+                    "num_classes": len(CLASSES),
+                }
+            }
+            for image in images
+        ],
+    }
+
+
+def _write_mask(image: dict[str, Any], folder: Path) -> str:
+    mask = Image.new("L", (image["width"], image["height"]))
+    for thing in image["objects"]:
+        ImageDraw.Draw(mask).polygon(thing["outline"], fill=thing["label"] + 1)
+    name = f"masks/{Path(image['file_name']).stem}_mask.png"
+    mask.save(folder / name)
+    return name
+
+
 def _coco_like(images: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     """Variant B: flat, with category ids that are neither contiguous nor in order."""
     identifiers = (17, 3, 90)
@@ -150,8 +191,10 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=120)
     parser.add_argument("--val", type=int, default=24)
     parser.add_argument("--test", type=int, default=24)
+    parser.add_argument("--task", choices=ANNOTATIONS, default="object_detection")
     options = parser.parse_args()
-    write_shapes(options.folder, counts={"train": options.train, "val": options.val, "test": options.test})
+    counts = {"train": options.train, "val": options.val, "test": options.test}
+    write_shapes(options.folder, counts=counts, task=options.task)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ K = classes; 10 IoU thresholds 0.50:0.05:0.95; 101 recall points; areas in pixel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +21,9 @@ Annotation = dict[str, Any]
 Floats = NDArray[np.float64]
 
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # the area axis of COCOeval
-_MOST_DETECTIONS = -1  # the last of (1, 10, 100) detections per image
+DETECTION_LIMITS = (1, 10, 100)
+"""Per image: COCOeval's own, its last axis."""
+_MOST_DETECTIONS = -1
 
 
 class Truth(NamedTuple):
@@ -49,14 +52,21 @@ def read_truth(annotations: Path) -> Truth:
     return Truth(data["images"], [names[i] for i in range(len(names))], data["annotations"])
 
 
-def coco_tables(truth: Truth, predictions: list[Annotation], geometry: Geometry) -> CocoTables:
-    """Run COCOeval on copies: it writes into the dictionaries it is given."""
+def coco_tables(
+    truth: Truth, predictions: list[Annotation], geometry: Geometry | Literal["keypoints"], sigmas: Sequence[float] = ()
+) -> CocoTables:
+    """Run COCOeval on copies: it writes into the dictionaries it is given.
+
+    Args:
+        sigmas: of each keypoint, for OKS; then there are 3 areas (all, medium, large) and 1 detection limit (20).
+    """
     categories = [{"id": i, "name": name} for i, name in enumerate(truth.class_names)]
     coco_truth = COCO(
         {"images": truth.images, "categories": categories, "annotations": [*map(dict, truth.annotations)]}
     )
     coco_found = coco_truth.loadRes([_for_geometry(prediction, geometry) for prediction in predictions])
-    run = COCOeval_faster(coco_truth, coco_found, geometry)
+    run = COCOeval_faster(coco_truth, coco_found, geometry, kpt_oks_sigmas=np.array(sigmas) if sigmas else None)
+    run.params.catIds = [*range(len(truth.class_names))]  # with keypoints it leaves out classes without objects
     run.evaluate()
     run.accumulate()
     return CocoTables(
@@ -77,14 +87,20 @@ def summary(tables: CocoTables) -> Metrics:
         "mAP_small": mean_of_existing(ap[..., _SMALL]),
         "mAP_medium": mean_of_existing(ap[..., _MEDIUM]),
         "mAP_large": mean_of_existing(ap[..., _LARGE]),
-        "AR@100": mean_of_existing(tables.recall[:, :, _ALL, _MOST_DETECTIONS]),
+        **{
+            f"AR@{most}": mean_of_existing(tables.recall[:, :, _ALL, limit])
+            for limit, most in enumerate(DETECTION_LIMITS)
+        },
     }
 
 
 def class_summary(tables: CocoTables, class_id: int) -> Metrics:
-    """AP of one class over all areas."""
+    """AP and AR of one class over all areas."""
     ap = tables.precision[:, :, class_id, _ALL, _MOST_DETECTIONS]  # (10, 101)
-    return {"ap_50_95": mean_of_existing(ap), "ap_50": mean_of_existing(ap[0])}
+    ar = tables.recall[:, class_id, _ALL]  # (10, 3)
+    return {"ap_50_95": mean_of_existing(ap), "ap_50": mean_of_existing(ap[0])} | {
+        f"ar_{most}": mean_of_existing(ar[:, limit]) for limit, most in enumerate(DETECTION_LIMITS)
+    }
 
 
 def pr_curves(tables: CocoTables, class_names: list[str]) -> PrCurves:
@@ -113,7 +129,7 @@ def _pr_curve(precision: Floats, score: Floats) -> PrCurve:
     )
 
 
-def _for_geometry(prediction: Annotation, geometry: Geometry) -> Annotation:
-    """Without its box a mask is measured by its own area, so it lands in the right one of small/medium/large."""
-    unwanted = "bbox" if geometry == "segm" else "segmentation"
+def _for_geometry(prediction: Annotation, geometry: str) -> Annotation:
+    """Without its box a mask or a pose is measured by its own area: the right one of small, medium and large."""
+    unwanted = "segmentation" if geometry == "bbox" else "bbox"
     return {key: value for key, value in prediction.items() if key != unwanted}

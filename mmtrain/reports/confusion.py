@@ -38,8 +38,19 @@ def best_threshold(matches: list[ImageMatch], class_count: int) -> float:
     if not present.any() or not correct.any():
         return _NOTHING_FOUND_THRESHOLD
     mean_f1 = _f1(support[:, None], predictions, correct)[present].mean(axis=0)  # (1001,)
-    best = np.flatnonzero(mean_f1 >= mean_f1.max() - 1e-12)
-    return round(float(_THRESHOLDS[best[len(best) // 2]]), 3)
+    return _middle_of_best(mean_f1)
+
+
+def best_class_thresholds(matches: list[ImageMatch], class_count: int) -> list[Metrics]:
+    """Of each class the threshold with its own best F1, and that F1; None where no object of it was found."""
+    support, predictions, correct = _sweep(matches, class_count, _THRESHOLDS)
+    f1 = _f1(support[:, None], predictions, correct)  # (K, 1001)
+    return [
+        {"best_threshold": _middle_of_best(row), "best_f1": float(row.max())}
+        if row.any()
+        else {"best_threshold": None, "best_f1": None}
+        for row in f1
+    ]
 
 
 def operating_point(counts: ClassCounts, score_threshold: float, chosen: bool) -> OperatingPoint:
@@ -82,6 +93,12 @@ def confusion_matrix(matches: list[ImageMatch], class_count: int, score_threshol
         np.add.at(matrix[class_count], match.found_class[on_nothing], 1)
     rows: list[list[int]] = matrix.tolist()
     return rows
+
+
+def _middle_of_best(f1: Floats) -> float:
+    """(1001,) -> threshold."""
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    return round(float(_THRESHOLDS[best[len(best) // 2]]), 3)
 
 
 def _sweep(matches: list[ImageMatch], class_count: int, thresholds: Floats) -> tuple[Ints, Ints, Ints]:

@@ -19,8 +19,10 @@ from mmtrain.reports.coco_metrics import (
     read_truth,
     summary,
 )
+from mmtrain.reports.errors import error_split
 from mmtrain.reports.matching import ImageMatch, match_images
 from mmtrain.reports.models import Evaluation, Metrics
+from mmtrain.reports.ranking import best_and_worst, image_scores
 from trainer_sdk.tasks import Task
 
 _GEOMETRIES: dict[Task, tuple[Geometry, ...]] = {
@@ -65,6 +67,8 @@ def evaluate(annotations: Path, predictions: Path, *, task: Task, score_threshol
         class_names=truth.class_names,
         metrics=_metrics(measured, counts, chosen),
         per_class=_per_class(truth, measured, counts),
+        errors=error_split(leading.matches, truth.class_names, chosen),
+        ranking=best_and_worst("F1", image_scores(truth, leading.matches, chosen)),
         operating_point=confusion.operating_point(counts[_GEOMETRIES[task][0]], chosen, score_threshold is None),
         confusion_matrix=confusion.confusion_matrix(leading.matches, classes, chosen),
         pr_curves=pr_curves(leading.tables, truth.class_names),
@@ -92,16 +96,21 @@ def _ui_metrics(numbers: Metrics, suffix: str) -> Metrics:
 def _per_class(
     truth: Truth, measured: dict[Geometry, _Measured], counts: dict[Geometry, confusion.ClassCounts]
 ) -> dict[str, Metrics]:
-    return {name: _one_class(k, measured, counts) for k, name in enumerate(truth.class_names)}
+    best = {g: confusion.best_class_thresholds(m.matches, len(truth.class_names)) for g, m in measured.items()}
+    return {name: _one_class(k, measured, counts, best) for k, name in enumerate(truth.class_names)}
 
 
 def _one_class(
-    class_id: int, measured: dict[Geometry, _Measured], counts: dict[Geometry, confusion.ClassCounts]
+    class_id: int,
+    measured: dict[Geometry, _Measured],
+    counts: dict[Geometry, confusion.ClassCounts],
+    best: dict[Geometry, list[Metrics]],
 ) -> Metrics:
     """Boxes under plain keys; with masks also every key with (B) and (M)."""
     row: Metrics = {}
     for geometry, (tables, _) in measured.items():
         rates = class_summary(tables, class_id) | confusion.class_rates(counts[geometry], class_id)
+        rates |= best[geometry][class_id]
         if len(measured) > 1:
             row |= {f"{key}{_SUFFIX[geometry]}": value for key, value in rates.items()}
         if geometry == "bbox":

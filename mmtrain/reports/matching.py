@@ -13,7 +13,7 @@ before step 3 makes the matrix agree with the table: diagonal / row sum = recall
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from mmtrain.reports.coco_metrics import Annotation, Floats, Geometry, Truth
 
 MATCH_IOU = 0.5
 Ints = NDArray[np.int64]
+Similarity = Callable[[Annotation, list[Annotation], list[Annotation], bool], Floats]
+"""Image, D predictions, G objects, and whether these are crowd regions -> (D, G), 0..1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +39,21 @@ class ImageMatch:
     found_score: Floats  # (D,)
     ious: Floats  # (D, G), 0..1
     own_class: Ints  # (D,) index of the object found by rule 1, -1 for none
+    truth_row: Ints  # (G,) position in `by_image(annotations)[image_id]`
+    found_row: Ints  # (D,) position in `by_image(predictions)[image_id]`
 
 
-def match_images(truth: Truth, predictions: Iterable[Annotation], geometry: Geometry) -> list[ImageMatch]:
-    """Apply rules 1 and 2 to every image of the split, in the order of the file."""
+def match_images(
+    truth: Truth, predictions: Iterable[Annotation], geometry: Geometry, similarity: Similarity | None = None
+) -> list[ImageMatch]:
+    """Apply rules 1 and 2 to every image of the split, in the order of the file.
+
+    Args:
+        similarity: what stands in the place of IoU, such as OKS; then `geometry` is of no interest.
+    """
     objects, found = by_image(truth.annotations), by_image(predictions)
-    return [_match_image(image, objects[image["id"]], found[image["id"]], geometry) for image in truth.images]
+    measure = similarity or (lambda image, d, g, crowd: _ious(image, d, g, geometry, crowd))
+    return [_match_image(image, objects[image["id"]], found[image["id"]], measure) for image in truth.images]
 
 
 def confused_pairs(match: ImageMatch, score_threshold: float) -> tuple[Ints, Ints]:
@@ -78,20 +89,29 @@ def as_rle(segmentation: Any, height: int, width: int) -> Any:
 
 
 def _match_image(
-    image: Annotation, objects: list[Annotation], found: list[Annotation], geometry: Geometry
+    image: Annotation, objects: list[Annotation], found: list[Annotation], similarity: Similarity
 ) -> ImageMatch:
-    found = sorted(found, key=lambda prediction: -prediction["score"])  # stable, as COCOeval's merge sort
-    solid = [o for o in objects if not o.get("iscrowd")]
-    crowds = [o for o in objects if o.get("iscrowd")]
-    truth_class, found_class = _classes(solid), _classes(found)
-    ious = _ious(image, found, solid, geometry, crowd=False)
-    own_class = _greedy(np.where(found_class[:, None] == truth_class, ious, 0.0))
-    in_crowd = np.where(
-        found_class[:, None] == _classes(crowds), _ious(image, found, crowds, geometry, crowd=True), 0.0
-    )
-    kept = (own_class >= 0) | ~(in_crowd >= MATCH_IOU).any(axis=1)
     scores = np.array([prediction["score"] for prediction in found], dtype=np.float64)
-    return ImageMatch(image["id"], truth_class, found_class[kept], scores[kept], ious[kept], own_class[kept])
+    falling = np.argsort(-scores, kind="stable")  # as COCOeval's merge sort
+    found, scores = [found[row] for row in falling], scores[falling]
+    ignored = np.array([bool(o.get("iscrowd") or o.get("ignore")) for o in objects], dtype=bool)
+    solid = [o for o, out in zip(objects, ignored, strict=True) if not out]
+    crowds = [o for o, out in zip(objects, ignored, strict=True) if out]
+    truth_class, found_class = _classes(solid), _classes(found)
+    ious = similarity(image, found, solid, False)
+    own_class = _greedy(np.where(found_class[:, None] == truth_class, ious, 0.0))
+    in_crowd = np.where(found_class[:, None] == _classes(crowds), similarity(image, found, crowds, True), 0.0)
+    kept = (own_class >= 0) | ~(in_crowd >= MATCH_IOU).any(axis=1)
+    return ImageMatch(
+        image_id=image["id"],
+        truth_class=truth_class,
+        found_class=found_class[kept],
+        found_score=scores[kept],
+        ious=ious[kept],
+        own_class=own_class[kept],
+        truth_row=np.flatnonzero(~ignored),
+        found_row=falling[kept],
+    )
 
 
 def _greedy(ious: Floats) -> Ints:

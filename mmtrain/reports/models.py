@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
@@ -47,20 +47,68 @@ class PrCurves(Value):
     classes: dict[str, PrCurve] = Field(description="only classes with ground truth")
 
 
+ErrorKind = Literal["localisation", "classification", "both", "duplicate", "background", "missed"]
+ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
+
+
+class ErrorSplit(Value):
+    """Mistakes by kind at one score threshold, as `errors` tells them apart."""
+
+    score_threshold: float
+    foreground_iou: float
+    background_iou: float
+    counts: dict[ErrorKind, int]
+    per_class: dict[str, dict[ErrorKind, int]]
+
+    def shares(self) -> dict[ErrorKind, float | None]:
+        """Of all mistakes; None where there are none."""
+        total = sum(self.counts.values())
+        return {kind: count / total if total else None for kind, count in self.counts.items()}
+
+
+class ImageScore(Value):
+    """How well one image went."""
+
+    image_id: int
+    file_name: str
+    score: float = Field(description="0..1; of what, says `Ranking.measure`")
+    objects: int = Field(description="objects or pixels with a class in the truth")
+    mistakes: int = Field(description="objects missed or misnamed and predictions on nothing; or wrong pixels")
+    reason: str = Field(description="the numbers behind it, for a person")
+
+
+class Ranking(Value):
+    """The images worth looking at, most extreme first; images with nothing to measure are in neither list."""
+
+    measure: str
+    worst: list[ImageScore] = []
+    best: list[ImageScore] = []
+
+
 class Evaluation(Value):
-    """One split, measured. Row = truth, column = prediction in `confusion_matrix`; its last one is the background."""
+    """One split, measured. What a task does not have is None or empty.
+
+    Detection and instance masks: everything but `pixels` and `keypoints`. Semantic: `pixels`, a confusion matrix of
+    pixels, no threshold and no curves. Pose: as detection, with OKS in place of IoU, and `keypoints`.
+    """
 
     task: Task
     images: int
-    boxes: int = Field(description="ground truth objects without crowd regions")
-    predictions: int
+    boxes: int | None = Field(default=None, description="ground truth objects without crowd regions")
+    predictions: int | None = None
+    pixels: int | None = Field(default=None, description="with a class in the truth")
     class_names: list[str]
     metrics: Metrics
     per_class: dict[str, Metrics]
-    operating_point: OperatingPoint
-    confusion_matrix: list[list[int]]
-    confusion_iou: float = 0.5
-    pr_curves: PrCurves
+    operating_point: OperatingPoint | None = None
+    confusion_matrix: list[list[int]] = Field(
+        default=[], description="row = truth, column = prediction; of objects, the last of each is the background"
+    )
+    confusion_iou: float = Field(default=0.5, description="IoU or OKS from which an object counts as found")
+    pr_curves: PrCurves | None = None
+    errors: ErrorSplit | None = None
+    keypoints: dict[str, Metrics] = Field(default={}, description="name of the point -> its numbers")
+    ranking: Ranking | None = None
 
 
 class PrimaryMetric(Value):
@@ -136,8 +184,8 @@ class Sample(Value):
 
     file_name: str
     reason: str = Field(description="why this image was chosen")
-    objects: int
-    mistakes: int
+    objects: int | None = None
+    mistakes: int | None = None
     truth_jpeg: str
     prediction_jpeg: str
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
-import orjson
 from markupsafe import Markup
 
 from mmtrain.reports import plots
-from mmtrain.reports.models import Metrics, Sample, TrainReport
+from mmtrain.reports.browse import ShownSection
+from mmtrain.reports.formats import count, duration, fraction, is_double, plain, size
+from mmtrain.reports.models import ERROR_KINDS, Metrics, Sample, TrainReport
 from mmtrain.reports.palette import COLORS, class_color
 from trainer_sdk.workspace import write_atomically
 
@@ -19,10 +20,23 @@ _WRITTEN_COUNTS_UP_TO = 25  # classes; a larger matrix shows colours only
 _LEVEL_NAMES_UP_TO = 6  # classes, and _LEVEL_CHARACTERS each; more turn the column names upright
 _LEVEL_CHARACTERS = 14
 _TILES = 8
-_TILE_ORDER = ("mAP@0.5:0.95", "mAP@0.5", "mAP@0.75", "precision", "recall", "f1", "AR@100")
-_UI_DOUBLES = ("mAP50(", "mAP50-95(", "precision(B)", "recall(B)")  # the same numbers under the platform's names
-_CLASS_COLUMNS = {"ap_50_95": "AP 50:95", "ap_50": "AP 50", "precision": "Precision", "recall": "Recall", "f1": "F1"}
+_TILE_ORDER = (
+    *("mIoU", "mDice", "mAcc", "aAcc"),
+    *("OKS-AP", "OKS-AP@0.5", "OKS-AP@0.75", "OKS-AR", "PCK@0.05", "PCK@0.1", "PCK@0.2", "swapped"),
+    *("mAP@0.5:0.95", "mAP@0.5", "mAP@0.75", "precision", "recall", "f1", "AR@100"),
+)  # fmt: skip
+_CLASS_COLUMNS = {
+    "ap_50_95": "AP 50:95", "ap_50": "AP 50", "ar_100": "AR 100", "ar": "AR",
+    "iou": "IoU", "dice": "Dice", "acc": "Acc (recall)",
+    "precision": "Precision", "recall": "Recall", "f1": "F1", "best_f1": "Best F1", "best_threshold": "at score",
+}  # fmt: skip
+_KEYPOINT_COLUMNS = {
+    "pck_0.1": "PCK 0.1", "pck_0.05": "PCK 0.05", "pck_0.2": "PCK 0.2", "error_px": "Mean error (px)",
+    "swapped": "Swapped",
+}  # fmt: skip
 _SEVERITIES = {"blocks": "bad", "repaired": "warn", "warns": "warn", "info": "calm"}
+DATA_PAGE = "data.html"
+"""Beside report.html, which links to it."""
 _SEVERITY_ORDER = ("bad", "warn", "calm")
 
 
@@ -33,45 +47,57 @@ class Cell(NamedTuple):
     share: float
 
 
-def render_html(report: TrainReport, samples: Sequence[Sample] = ()) -> str:
-    """The page. Sections without data say why they are empty in one line."""
+def render_html(
+    report: TrainReport,
+    samples: Sequence[Sample] = (),
+    shown: ShownSection | None = None,
+    data_page: str | None = None,
+) -> str:
+    """The page. Sections without data say why they are empty in one line; `data_page` is linked to."""
     split = report.splits.get(report.evaluated_on)
     colors = _legend(report.class_names)
-    drawn = [entry for entry in colors if split and entry[0] in split.pr_curves.classes]
-    return _environment().get_template("report.html.j2").render(
+    curves, errors = (split.pr_curves, split.errors) if split else (None, None)
+    drawn = [entry for entry in colors if curves and entry[0] in curves.classes]
+    return environment().get_template("report.html.j2").render(
         report=report,
         split=split,
         samples=samples,
+        data_page=data_page,
+        shown=shown or ShownSection(problem="none were kept"),
         tiles=tiles(report),
         metric_rows=_metric_rows(report),
         class_columns=_class_columns(report),
+        keypoint_columns=_KEYPOINT_COLUMNS,
         matrix=matrix_cells(report.confusion_matrix),
-        matrix_labels=[*report.class_names, "background"],
+        matrix_labels=[*report.class_names, "background"][: len(report.confusion_matrix)],
         matrix_style=_matrix_style(report.class_names),
-        loss_svg=_markup(plots.loss_plot(report.curves)),
-        lr_svg=_markup(plots.lr_plot(report.curves)),
-        metric_svg=_markup(plots.metric_plot(report.curves, report.primary_metric.name, report.best_epoch)),
-        pr_svg=_markup(plots.pr_plot(split.pr_curves, split.class_names) if split else None),
+        loss_svg=markup(plots.loss_plot(report.curves)),
+        lr_svg=markup(plots.lr_plot(report.curves)),
+        metric_svg=markup(plots.metric_plot(report.curves, report.primary_metric.name, report.best_epoch)),
+        pr_svg=markup(plots.pr_plot(curves, split.class_names) if split and curves else None),
+        error_svg=markup(plots.error_plot(errors.counts) if errors else None),
+        error_kinds=ERROR_KINDS,
         pr_legend=drawn if len(drawn) <= len(COLORS) else [],
         sample_legend=colors[:_WRITTEN_COUNTS_UP_TO],
         findings=sorted(report.findings, key=lambda finding: _SEVERITY_ORDER.index(_severity_class(finding.severity))),
     )  # fmt: skip
 
 
-def write_report(report: TrainReport, samples: Sequence[Sample], folder: Path) -> tuple[Path, Path]:
+def write_report(
+    report: TrainReport, samples: Sequence[Sample], folder: Path, shown: ShownSection | None = None
+) -> tuple[Path, Path]:
     """Write report.json and report.html, each whole or not at all; returns their paths."""
     as_json, as_html = folder / "report.json", folder / "report.html"
     write_atomically(as_json, report.model_dump_json().encode())  # pydantic writes NaN and infinity as null
-    write_atomically(as_html, render_html(report, samples).encode())
+    data_page = DATA_PAGE if (folder / DATA_PAGE).exists() else None
+    write_atomically(as_html, render_html(report, samples, shown, data_page).encode())
     return as_json, as_html
 
 
 def tiles(report: TrainReport) -> Metrics:
     """The key numbers beside the headline: well-known ones first, never the headline or a double."""
     shown = {
-        key: value
-        for key, value in report.metrics.items()
-        if key != report.primary_metric.name and not key.startswith(_UI_DOUBLES)
+        key: value for key, value in report.metrics.items() if key != report.primary_metric.name and not is_double(key)
     }
     known = [f"{key}{suffix}" for suffix in ("(M)", "") for key in _TILE_ORDER]
     order = [key for key in known if key in shown] + [key for key in shown if key not in known]
@@ -94,7 +120,7 @@ def _matrix_style(class_names: list[str]) -> str:
 def _metric_rows(report: TrainReport) -> dict[str, Metrics]:
     """Metric name -> value by split, for the table that compares val and test."""
     by_split = {name: split.metrics for name, split in report.splits.items()} or {report.evaluated_on: report.metrics}
-    names = dict.fromkeys(name for metrics in by_split.values() for name in metrics if not name.startswith(_UI_DOUBLES))
+    names = dict.fromkeys(name for metrics in by_split.values() for name in metrics if not is_double(name))
     return {name: {split: metrics.get(name) for split, metrics in by_split.items()} for name in names}
 
 
@@ -103,10 +129,13 @@ def _class_columns(report: TrainReport) -> dict[str, str]:
     keys = list(dict.fromkeys(key for row in report.per_class.values() for key in row))
     suffix = "(M)" if "ap_50_95(M)" in keys else ""
     known = {f"{key}{suffix}": heading for key, heading in _CLASS_COLUMNS.items() if f"{key}{suffix}" in keys}
+    if "acc" in keys:  # the same number
+        known.pop("recall", None)
     return known or {key: key for key in keys if key not in ("support", "predictions")}
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where the pages' templates are rendered."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # not select_autoescape: it does not know the ending .j2
@@ -114,12 +143,13 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fraction": _fraction, "duration": _duration, "size": _size, "plain": _plain}
+    environment.filters |= {f.__name__: f for f in (fraction, count, duration, size, plain)}
     environment.filters["severity_class"] = _severity_class
     return environment
 
 
-def _markup(svg: str | None) -> Markup | None:
+def markup(svg: str | None) -> Markup | None:
+    """An SVG of ours, not to be escaped."""
     return None if svg is None else Markup(svg)  # noqa: S704 - drawn by us; texts in it were escaped by matplotlib
 
 
@@ -129,26 +159,3 @@ def _legend(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _severity_class(severity: str) -> str:
     return _SEVERITIES.get(severity.lower(), "calm")
-
-
-def _fraction(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _size(size_bytes: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} B"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()

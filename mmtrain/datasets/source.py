@@ -1,0 +1,101 @@
+"""Where a data set lies: a folder, or a prefix in a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from trainer_sdk.errors import DatasetError
+from trainer_sdk.storage import MissingObject, Storage, StoredObject
+
+READERS = 32
+
+
+class Source(Protocol):
+    """A data set by object keys, also where there are none: the layout of a folder is that of a bucket."""
+
+    where: str
+    prefix: str
+    """Ends with '/'."""
+
+    @property
+    def bucket(self) -> str | None:
+        """None: a folder."""
+        ...
+
+    def json_keys(self) -> list[str]:
+        """Of every JSON file below the prefix. Raises: DatasetError, when there is no data set."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def read(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """What could be found of them."""
+        ...
+
+
+class FolderSource:
+    """A local folder, used in place."""
+
+    bucket = None
+
+    def __init__(self, root: Path, prefix: str) -> None:
+        self.where, self.prefix, self._root = str(root), prefix, root
+
+    def json_keys(self) -> list[str]:
+        if not self._root.is_dir():
+            found = "is a file, not a folder" if self._root.exists() else "does not exist"
+            raise DatasetError(f"the data set folder {self._root} {found}", hint="set DATASET_PATH to a DICE folder")
+        paths = (path.relative_to(self._root).as_posix() for path in self._root.rglob("*.json") if path.is_file())
+        return [self.prefix + path for path in paths]
+
+    def exists(self, key: str) -> bool:
+        return key.startswith(self.prefix) and self._path(key).is_file()
+
+    def read(self, keys: Iterable[str]) -> dict[str, bytes]:
+        return {key: self._path(key).read_bytes() for key in keys if self.exists(key)}
+
+    def _path(self, key: str) -> Path:
+        return self._root / key.removeprefix(self.prefix)
+
+
+class BucketSource:
+    """A prefix in a bucket; folders of the same bucket that the data set refers to are looked into when it does."""
+
+    def __init__(self, storage: Storage, bucket: str, prefix: str) -> None:
+        self.where, self.prefix, self.bucket = storage.uri(prefix), prefix, bucket
+        self._storage = storage
+        self._listed: dict[str, dict[str, StoredObject]] = {}
+
+    def json_keys(self) -> list[str]:
+        listing = self._listing(self.prefix)
+        if not listing:
+            hint = "check DATASET_ID or DATASET_S3_URI and the bucket"
+            raise DatasetError(f"there is no data set at {self.where}", hint=hint)
+        return [key for key in listing if key.endswith(".json")]
+
+    def exists(self, key: str) -> bool:
+        return self.find(key) is not None
+
+    def find(self, key: str) -> StoredObject | None:
+        known = (folder for folder in (self.prefix, *self._listed) if key.startswith(folder))
+        return self._listing(next(known, key.rpartition("/")[0] + "/")).get(key)
+
+    def read(self, keys: Iterable[str]) -> dict[str, bytes]:
+        keys = list(keys)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(self._read, keys)
+            return {key: raw for key, raw in zip(keys, found, strict=True) if raw is not None}
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self._storage.read(key)
+        except MissingObject:
+            return None
+
+    def _listing(self, folder: str) -> dict[str, StoredObject]:
+        if folder not in self._listed:
+            self._listed[folder] = {found.key: found for found in self._storage.objects(folder)}
+        return self._listed[folder]
