@@ -8,14 +8,36 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from converters.keypoints import KeypointSchema
+from converters.schema import check_keypoints
 from converters.split import check_split_config
 from mmtrain import choices
+from mmtrain.augmentation import augmentation_problems
 from mmtrain.choices import Decided
+from mmtrain.datasets.profile import DatasetProfile
 from mmtrain.machine import Machine
 from mmtrain.recipes import Recipe
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.jobspec import TrainConfig, TrainSpec
 from trainer_sdk.tasks import Task
+
+
+class KeypointLayout(BaseModel):
+    """The points of a pose, as the converters resolved them; pairs are 0-based indices into `names`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, schema: KeypointSchema) -> KeypointLayout:
+        """From the converters' form, whose pairs count from 1."""
+        skeleton, flip_pairs = (
+            tuple((first - 1, second - 1) for first, second in pairs) for pairs in (schema.skeleton, schema.flip_pairs)
+        )
+        return cls(names=schema.names, skeleton=skeleton, flip_pairs=flip_pairs)
 
 
 class TrainPlan(BaseModel):
@@ -24,10 +46,16 @@ class TrainPlan(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     recipe: str
+    model: Decided[str]
     task: Task
     class_names: tuple[str, ...]
+    keypoints: KeypointLayout | None = None
     pretrained: Decided[bool]
+    """Whether it starts from upstream's published weights."""
+    weights: Decided[str]
+    """What it starts from: the name of the published file, CHECKPOINT_PATH, or "none"."""
     weights_file: str | None
+    """Where that is on this machine."""
     device: Decided[str]
     gpus: tuple[int, ...]
     epochs: Decided[int]
@@ -39,25 +67,60 @@ class TrainPlan(BaseModel):
     momentum: Decided[float]
     lr_scheduler: Decided[str]
     lr_final_ratio: Decided[float]
+    lr_milestones: Decided[tuple[int, ...]]
+    lr_gamma: Decided[float]
+    lr_power: Decided[float]
     warmup_iters: Decided[int]
     warmup_ratio: Decided[float]
     iters_per_epoch: Decided[int]
+    drop_last: Decided[bool]
+    grad_clip: Decided[float]
+    accumulate: Decided[int]
     mosaic: Decided[float]
     mixup: Decided[float]
+    hsv_h: Decided[float]
+    hsv_s: Decided[float]
+    hsv_v: Decided[float]
+    degrees: Decided[float]
+    translate: Decided[float]
+    scale: Decided[float]
     fliplr: Decided[float]
+    flipud: Decided[float]
+    random_crop: Decided[float]
+    copy_paste: Decided[float]
+    albumentations: Decided[tuple[dict[str, Any], ...]]
+    weak_epochs: Decided[int]
+    class_weights: Decided[tuple[float, ...] | None]
+    """One per class, in the order of `class_names`."""
+    balanced_sampling: Decided[float]
+    """Images with a class that fewer than this share of the images have are shown more often; 0: all alike."""
     ema: Decided[bool]
-    amp: Decided[bool]
+    amp: Decided[Literal["off", "fp16", "bf16"]]
+    compile: Decided[bool]
+    channels_last: Decided[bool]
+    deterministic: Decided[bool]
     sync_bn: Decided[bool]
+    freeze: Decided[tuple[str, ...]]
     backbone_frozen_stages: Decided[int]
     norm_eval: Decided[bool]
     workers: Decided[int]
     threads: Decided[int]
     val_interval: Decided[int]
+    val_intervals: Decided[tuple[tuple[int, int], ...]]
+    """From which epoch (0-based) on which interval; MMEngine's `dynamic_intervals`."""
+    early_stopping: Decided[int]
+    """Validations without improvement; 0: trains to the end."""
+    early_stopping_min_delta: Decided[float]
     checkpoint_interval: Decided[int]
     checkpoint_keep_max: Decided[int]
     primary_metric: Decided[str]
     primary_metric_mode: Literal["max"] = "max"
     seed: Decided[int]
+
+    @property
+    def from_scratch(self) -> bool:
+        """Starts from no weights, neither published ones nor a checkpoint's."""
+        return self.weights.value == choices.NO_WEIGHTS
 
     def decisions(self) -> list[dict[str, Any]]:
         """One row per decided value, for the report."""
@@ -71,49 +134,95 @@ def make_plan(
     machine: Machine,
     *,
     class_names: tuple[str, ...],
-    train_images: int,
+    profile: DatasetProfile,
     weights_file: str | None,
+    model: Decided[str] | None = None,
+    keypoints: KeypointSchema | None = None,
+    shown_images: Callable[[float], int] | None = None,
 ) -> TrainPlan:
     """Decides every number.
+
+    Args:
+        profile: what the data hold.
+        shown_images: how many an epoch of balanced sampling shows, by its threshold.
+        keypoints: of a pose data set.
+        model: who chose the recipe, and why; by default the request.
 
     Raises:
         ConfigError: values that cannot be had together.
         ResourceError: a device that this machine lacks.
     """
-    config, defaults = spec.config, recipe.defaults
+    if recipe.task is Task.POSE:
+        _check_pose(recipe, class_names, keypoints)
+    pretrained = choices.pretrained(spec.config, recipe, from_checkpoint=bool(spec.checkpoint_path))
+    weights = choices.weights(spec, recipe, pretrained)
+    # Whether it starts from trained weights, whosever: learning rate and frozen stages depend on it.
+    config = spec.config.model_copy(update={"pretrained": weights.value != choices.NO_WEIGHTS})
+    defaults = recipe.defaults
     device, gpus = choices.choose_device(config, machine)
     devices = max(1, len(gpus))
-    batch = choices.batch(config, recipe, train_images, devices)
-    iters = math.ceil(train_images / batch.value)
+    samples, kind = choices.training_samples(recipe, profile)
+    batch = choices.batch(config, recipe, samples, devices)
+    balanced = choices.balanced_sampling(config)
+    shown = shown_images(balanced.value) if balanced.value and shown_images else samples
+    again = f": {samples} training images, those with rare classes again" if shown > samples else ""
+    drop_last = choices.drop_last(recipe, shown, batch.value, devices)
+    iters = shown // batch.value if drop_last.value else math.ceil(shown / batch.value)
     epochs = choices.asked_or(config.epochs, defaults.epochs, "recipe's fine-tuning length")
     threads = max(1, machine.cores // devices)
     return TrainPlan(
         recipe=recipe.name,
+        model=model or Decided(value=recipe.name, origin="request", reason="asked for"),
         task=recipe.task,
         class_names=class_names,
-        pretrained=choices.stated(config, "pretrained", "published weights learn faster and end better on small sets"),
+        keypoints=KeypointLayout.of(keypoints) if keypoints else None,
+        pretrained=pretrained,
+        weights=weights,
         weights_file=weights_file,
         device=device,
         gpus=gpus,
         epochs=epochs,
         batch=batch,
-        imgsz=choices.asked_or(config.imgsz, defaults.imgsz, "what the published weights were trained at"),
+        imgsz=choices.image_size(config, recipe, profile),
         optimizer=choices.asked_or(config.optimizer, defaults.optimizer, "upstream's choice for this model"),
-        lr0=choices.learning_rate(config, recipe, batch.value),
+        lr0=choices.learning_rate(config, recipe, batch.value * (config.accumulate or 1)),
         weight_decay=choices.weight_decay(config, recipe),
         momentum=choices.asked_or(config.momentum, defaults.momentum, "upstream's choice; SGD only"),
         lr_scheduler=choices.asked_or(config.lr_scheduler, defaults.lr_scheduler, "upstream's choice"),
-        lr_final_ratio=Decided(value=defaults.lr_final_ratio, origin="recipe", reason="last learning rate / lr0"),
+        lr_final_ratio=choices.final_ratio(config, recipe),
+        lr_milestones=choices.milestones(config, recipe, epochs.value),
+        lr_gamma=choices.asked_or(config.lr_gamma, 0.1, "the usual factor of a fall"),
+        lr_power=choices.asked_or(config.lr_power, defaults.lr_power, "upstream's choice"),
         warmup_iters=choices.warmup(config, recipe, iters, epochs.value),
-        warmup_ratio=choices.asked_or(config.warmup_ratio, defaults.warmup_ratio, "upstream's choice"),
+        warmup_ratio=choices.warmup_ratio(config, recipe),
         iters_per_epoch=Decided(
-            value=iters, origin="data", reason=f"{train_images} training images in batches of {batch.value}"
+            value=iters, origin="data", reason=f"{shown} {kind} in batches of {batch.value}{again}"
         ),
-        mosaic=choices.asked_or(config.mosaic, defaults.mosaic, "recipe's augmentation"),
-        mixup=choices.asked_or(config.mixup, defaults.mixup, "recipe's augmentation"),
-        fliplr=choices.asked_or(config.fliplr, defaults.fliplr, "recipe's augmentation"),
+        drop_last=drop_last,
+        grad_clip=choices.asked_or(config.grad_clip, defaults.grad_clip, "upstream's choice"),
+        accumulate=choices.asked_or(config.accumulate, 1, "every batch is a step"),
+        mosaic=choices.augmentation(config, recipe, "mosaic"),
+        mixup=choices.augmentation(config, recipe, "mixup"),
+        hsv_h=choices.augmentation(config, recipe, "hsv_h"),
+        hsv_s=choices.augmentation(config, recipe, "hsv_s"),
+        hsv_v=choices.augmentation(config, recipe, "hsv_v"),
+        degrees=choices.augmentation(config, recipe, "degrees"),
+        translate=choices.augmentation(config, recipe, "translate"),
+        scale=choices.augmentation(config, recipe, "scale"),
+        fliplr=choices.augmentation(config, recipe, "fliplr"),
+        flipud=choices.augmentation(config, recipe, "flipud"),
+        random_crop=choices.augmentation(config, recipe, "random_crop"),
+        copy_paste=choices.augmentation(config, recipe, "copy_paste"),
+        albumentations=choices.asked_or(config.albumentations, (), "none unless asked for"),
+        weak_epochs=choices.weak_epochs(config, recipe, epochs.value),
+        class_weights=choices.class_weights(config, class_names, profile),
+        balanced_sampling=balanced,
         ema=choices.asked_or(config.ema, defaults.ema, "upstream's choice"),
         amp=choices.amp(config, gpus),
+        compile=choices.compiled(config, machine),
+        channels_last=choices.stated(config, "channels_last", "off unless asked for"),
+        deterministic=choices.stated(config, "deterministic", "off unless asked for"),
+        freeze=choices.asked_or(config.freeze, (), "nothing beyond the frozen stages"),
         sync_bn=choices.sync_bn(config, devices),
         backbone_frozen_stages=choices.frozen_stages(config, recipe),
         norm_eval=choices.norm_eval(config, recipe),
@@ -122,6 +231,9 @@ def make_plan(
             value=threads, origin="machine", reason=f"{machine.cores} usable cores over {devices} training process(es)"
         ),
         val_interval=choices.val_interval(config, epochs.value),
+        val_intervals=choices.val_intervals(config),
+        early_stopping=choices.asked_or(config.early_stopping, 0, "trains to the end unless asked for"),
+        early_stopping_min_delta=choices.asked_or(config.early_stopping_min_delta, 0.0, "any improvement counts"),
         checkpoint_interval=choices.checkpoint_interval(config, epochs.value),
         checkpoint_keep_max=choices.asked_or(config.checkpoint_keep_max, 1, "the last one; the best is kept besides"),
         primary_metric=choices.primary_metric(config, recipe),
@@ -129,19 +241,32 @@ def make_plan(
     )
 
 
-def check_request(config: TrainConfig, recipe: Recipe, machine: Machine) -> None:
+def check_request(config: TrainConfig, recipe: Recipe, machine: Machine, *, from_checkpoint: bool = False) -> None:
     """What can be said against a request before its data are there, all of it.
+
+    Args:
+        from_checkpoint: it starts from CHECKPOINT_PATH, whatever CONFIG says of the published weights.
 
     Raises:
         ConfigError: values that cannot be had, alone or together.
         ResourceError: a device that this machine lacks.
     """
-    problems = choices.size_problems(config, recipe)
+    problems = [
+        *choices.size_problems(config, recipe),
+        *choices.task_problems(config, recipe),
+        *augmentation_problems(config, recipe),
+    ]
     lacking: ResourceError | None = None
     checks: tuple[Callable[[], object], ...] = (
+        lambda: choices.pretrained(config, recipe, from_checkpoint=from_checkpoint),
         lambda: choices.primary_metric(config, recipe),
+        lambda: choices.milestones(config, recipe, config.epochs or recipe.defaults.epochs),
+        lambda: choices.val_intervals(config),
         lambda: check_split_config(config.split_config or {}),
+        lambda: _check_points(config, recipe),
+        lambda: _check_batch(config, recipe, machine),
         lambda: choices.amp(config, choices.choose_device(config, machine)[1]),
+        lambda: choices.compiled(config, machine),
     )
     for check in checks:
         try:
@@ -154,3 +279,27 @@ def check_request(config: TrainConfig, recipe: Recipe, machine: Machine) -> None
         raise ConfigError.of_problems("the request cannot be honoured", problems, hint="docs/environment.md")
     if lacking is not None:
         raise lacking
+
+
+def _check_points(config: TrainConfig, recipe: Recipe) -> None:
+    if config.keypoints is not None:
+        check_keypoints(config.keypoints)
+        if recipe.task is not Task.POSE:
+            raise ConfigError(f"keypoints: {recipe.name} learns none", hint="leave CONFIG.keypoints out")
+
+
+def _check_batch(config: TrainConfig, recipe: Recipe, machine: Machine) -> None:
+    if isinstance(config.batch, int):
+        devices = max(1, len(choices.choose_device(config, machine)[1]))
+        choices.check_divides(config.batch, devices)
+        choices.check_least_batch(recipe, config.batch, devices)
+
+
+def _check_pose(recipe: Recipe, class_names: tuple[str, ...], keypoints: KeypointSchema | None) -> None:
+    if keypoints is None:
+        raise ConfigError(f"{recipe.name} learns keypoints, and the data set has none", hint="choose another task")
+    if recipe.one_stage and len(class_names) > 1:
+        raise ConfigError(
+            f"{recipe.name} finds the poses of one class, the data set has {len(class_names)}",
+            hint="choose a top-down model, such as rtmpose-t, or leave one class in the data set",
+        )

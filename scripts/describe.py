@@ -1,9 +1,14 @@
-"""Writes docs/environment.md from the code, so that the two cannot disagree; --check only compares."""
+"""Writes docs/environment.md, docs/findings.md and what the platform's UI reads from the code; --check only compares.
+
+For the UI: capabilities.json at the top, where the platform looks for that of a trainer on its disk, and schemas/,
+a mirror of its bucket config-schemas: ``<framework>.json`` and ``model-capabilities/<framework>.json``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,28 +16,50 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import orjson  # noqa: E402
+
+from converters.findings import RULES  # noqa: E402
+from mmtrain.capabilities import ALL, capabilities, frameworks  # noqa: E402
+from mmtrain.config_schema import config_schema  # noqa: E402
 from trainer_sdk.environment import VARIABLES  # noqa: E402
 from trainer_sdk.errors import ERROR_TYPES, EXIT_UNDELIVERED  # noqa: E402
-from trainer_sdk.jobspec import TrainConfig  # noqa: E402
-from trainer_sdk.request import NAMES, NOT_YET  # noqa: E402
+from trainer_sdk.jobspec import Size, TrainConfig  # noqa: E402
+from trainer_sdk.request import NAMES, REFUSED  # noqa: E402
 
-TARGET = ROOT / "docs" / "environment.md"
+DOCS = ROOT / "docs"
+SCHEMAS = ROOT / "schemas"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    text = "\n".join(page()) + "\n"
-    if not parser.parse_args().check:
-        TARGET.write_text(text)
+    check = parser.parse_args().check
+    pages = {DOCS / "environment.md": environment_page, DOCS / "findings.md": findings_page}
+    texts = {path: "\n".join(page()) + "\n" for path, page in pages.items()} | documents()
+    if not check:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         return 0
-    if TARGET.read_text() != text:
-        print(f"{TARGET.relative_to(ROOT)} does not match the code: run `make describe`", file=sys.stderr)
-        return 1
-    return 0
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    stale += [path for path in SCHEMAS.rglob("*.json") if path not in texts]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} does not match the code: run `make describe`", file=sys.stderr)
+    return len(stale) > 0
 
 
-def page() -> Iterator[str]:
+def documents() -> dict[Path, str]:
+    """What the platform's UI reads."""
+    found = {ROOT / "capabilities.json": capabilities(ALL)}
+    for name in frameworks():
+        found[SCHEMAS / f"{name}.json"] = config_schema(name)
+        found[SCHEMAS / "model-capabilities" / f"{name}.json"] = capabilities(name)
+    return {
+        path: orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n" for path, document in found.items()
+    }
+
+
+def environment_page() -> Iterator[str]:
     yield "# What a job reads and how it ends"
     yield ""
     yield "Generated from the code by `make describe`. A value given twice must be the same both times."
@@ -44,6 +71,26 @@ def page() -> Iterator[str]:
     yield from exit_codes()
 
 
+def findings_page() -> Iterator[str]:
+    yield from (
+        "# What can be found in a data set",
+        "",
+        "Generated from the code by `make describe`. Codes are stable. `python -m mmtrain.doctor <dataset>` looks for",
+        "all of it without training; a job does so before it trains, and writes `findings.json`.",
+        "",
+        "* **blocks**: no honest training is possible; the job ends with a DatasetError",
+        "* **repaired**: the data were changed (clipped, dropped, moved) and training goes on",
+        "* **warns**: the data were kept as they are, but somebody should know",
+        "* **info**: a fact worth a line in the report",
+        "",
+        "| code | severity | what | what to do, or what was done |",
+        "|---|---|---|---|",
+    )
+    for code in sorted(RULES):
+        rule = RULES[code]
+        yield f"| {code} | {rule.severity} | {rule.title} | {rule.hint} |"
+
+
 def config_section() -> Iterator[str]:
     yield from (
         "",
@@ -53,6 +100,7 @@ def config_section() -> Iterator[str]:
         "which only leaves that differ from its defaults count. A key may stand at any level. What is not given is",
         "decided by the recipe, the data and the machine; `plan.json` says by which, and why. Unknown keys are",
         "refused.",
+        "Lists and objects may also be text that holds JSON. `crop_size` is MMSegmentation's [height, width].",
         "",
         "| key | also | values | meaning |",
         "|---|---|---|---|",
@@ -61,24 +109,25 @@ def config_section() -> Iterator[str]:
         field = TrainConfig.model_fields[name]
         others = ", ".join(f"`{key}`" for key in keys if key != name)
         yield f"| `{name}` | {others} | {values(field.annotation)} | {field.description} |"
-    yield ""
-    yield f"Known from older trainers and refused by this version: {', '.join(f'`{key}`' for key in sorted(NOT_YET))}."
+    yield from ("", "Known from other trainers and refused:", "", "| key | instead |", "|---|---|")
+    yield from (f"| `{key}` | {reason} |" for key, reason in REFUSED.items())
 
 
 def values(annotation: object) -> str:
     """A type in words."""
-    parts = [part for part in typing.get_args(annotation) if part is not type(None)] or [annotation]
-    part = parts[0]
-    if typing.get_origin(part) is typing.Annotated:
-        part = typing.get_args(part)[0]
-    if typing.get_origin(part) is typing.Literal:
-        return " ".join(f"`{choice}`" for choice in typing.get_args(part))
-    if typing.get_origin(annotation) is typing.Literal:
-        return " ".join(f"`{choice}`" for choice in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return values(typing.get_args(annotation)[0])
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " ".join(f"`{choice}`" for choice in inner)
+    if origin is tuple:
+        return "[width, height]" if annotation == Size else "list"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(values(part) for part in inner if part is not type(None)))
+    if origin is dict:
+        return "object"
     names = {int: "integer", float: "number", str: "text", bool: "true or false"}
-    return names.get(
-        typing.cast(type, part), "object" if typing.get_origin(part) is dict else "number or [width, height]"
-    )
+    return names[typing.cast(type, annotation)]
 
 
 def exit_codes() -> Iterator[str]:

@@ -2,29 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from converters.keypoints import default_schema
 from mmtrain.choices import Decided, choose_device, gpu_numbers
+from mmtrain.datasets.profile import DatasetProfile
+from mmtrain.datasets.recommend import recommend_for
 from mmtrain.jobs.report import headline_split
 from mmtrain.machine import Machine
 from mmtrain.plan import TrainPlan, check_request, make_plan
-from mmtrain.recipes import load_recipe
+from mmtrain.recipes import Recipe, load_recipe
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.tasks import Task
 
 GIB = 2**30
 CPU = Machine(cores=2, gpus=(), shm_free_bytes=8 * GIB, disk_free_bytes=100 * GIB)
 FOUR_GPUS = Machine(cores=16, gpus=("H200",) * 4, shm_free_bytes=8 * GIB, disk_free_bytes=100 * GIB)
 
 
-def plan_of(model: str = "rtmdet-tiny", *, machine: Machine = CPU, train_images: int = 100, **config: Any) -> TrainPlan:
+def profile_of(train_images: int, **fields: Any) -> DatasetProfile:
+    """Of a data set about whose objects nothing is known, unless ``fields`` say it."""
+    unknown = dict.fromkeys(
+        name for name, field in DatasetProfile.model_fields.items() if "None" in str(field.annotation)
+    )
+    known = {"has_boxes": True, "has_masks": False, "has_keypoints": False, "has_mask_files": False, "num_classes": 2}
+    counts = {"train": train_images, "val": 2, "test": 0}
+    return DatasetProfile(**unknown, **known, images=counts, objects=counts, objects_per_class={}, **fields)
+
+
+def plan_of(
+    model: str | Recipe = "rtmdet-tiny",
+    *,
+    machine: Machine = CPU,
+    train_images: int = 100,
+    checkpoint: str | None = None,
+    points: int = 17,
+    shown_images: Callable[[float], int] | None = None,
+    **config: Any,
+) -> TrainPlan:
+    recipe = load_recipe(model) if isinstance(model, str) else model
     spec = TrainSpec(
-        job_id="1", task=None, model_name=model, dataset=DatasetRef(id="d", path="/d"), config=TrainConfig(**config)
+        job_id="1",
+        task=recipe.task,
+        model_name=recipe.name,
+        dataset=DatasetRef(id="d", path="/d"),
+        config=TrainConfig(**config),
+        checkpoint_path=checkpoint,
     )
     return make_plan(
-        spec, load_recipe(model), machine, class_names=("a", "b"), train_images=train_images, weights_file=None
+        spec,
+        recipe,
+        machine,
+        class_names=("a",) if recipe.one_stage else ("a", "b"),
+        profile=profile_of(train_images),
+        weights_file=None,
+        shown_images=shown_images,
+        keypoints=default_schema(points) if recipe.task is Task.POSE else None,
     )
 
 
@@ -51,6 +88,37 @@ def test_from_scratch_learns_faster_and_freezes_nothing() -> None:
     assert (tuned.backbone_frozen_stages.value, tuned.norm_eval.value) == (1, True)
     assert (scratch.backbone_frozen_stages.value, scratch.norm_eval.value) == (-1, False)
     assert plan_of(pretrained=False).lr0.value > plan_of().lr0.value
+
+
+def test_a_model_without_published_weights_trains_from_scratch_and_says_so() -> None:
+    plan = plan_of("yolox-m")
+    assert (plan.pretrained.value, plan.pretrained.origin) == (False, "recipe")
+    assert plan.lr0.value == load_recipe("yolox-m").defaults.lr0_from_scratch
+    with pytest.raises(ConfigError, match="upstream publishes no weights of yolox-m"):
+        check_request(TrainConfig(pretrained=True), load_recipe("yolox-m"), CPU)
+    check_request(TrainConfig(), load_recipe("yolox-m"), CPU)
+
+
+def test_the_plan_says_what_it_starts_from() -> None:
+    published = plan_of()
+    assert (published.weights.value, published.weights.origin) == (
+        "rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth",
+        "recipe",
+    )
+    scratch = plan_of(pretrained=False)
+    assert (scratch.weights.value, scratch.weights.origin) == ("none", "request")
+
+
+@pytest.mark.parametrize("model", ["mask-rcnn-r50", "yolox-m"])
+@pytest.mark.parametrize("config", [{}, {"pretrained": False}, {"pretrained": True}])
+def test_a_checkpoint_takes_the_place_of_the_published_weights(model: str, config: dict[str, Any]) -> None:
+    check_request(TrainConfig(**config), load_recipe(model), CPU, from_checkpoint=True)
+    plan = plan_of(model, checkpoint="https://host/best.pt?signature=secret", **config)
+    assert (plan.weights.value, plan.weights.origin) == ("https://host/best.pt", "request")
+    assert not plan.pretrained.value
+    defaults = load_recipe(model).defaults
+    assert plan.lr0.value == pytest.approx(defaults.lr0 * plan.batch.value / defaults.batch)
+    assert plan.backbone_frozen_stages.value == defaults.backbone_frozen_stages
 
 
 def test_the_batch_is_never_larger_than_the_data() -> None:
@@ -148,14 +216,14 @@ def test_sizes_that_a_model_cannot_see_are_refused_before_the_data(size: Any) ->
 def test_everything_that_can_be_said_against_a_request_is_said_at_once() -> None:
     config = TrainConfig(
         imgsz=[160, 96],
-        mosaic=1,
+        copy_paste=1,
         amp=True,
         primary_metric="accuracy",
         split_config={"method": "auto", "ration": [0.5, 0.5]},
     )
     with pytest.raises(ConfigError) as caught:
-        check_request(config, load_recipe("mask-rcnn-r50"), CPU)
-    for part in ("4 problems", "square", "amp", "accuracy", "'ration'"):
+        check_request(config, load_recipe("faster-rcnn-r50"), CPU)
+    for part in ("4 problems", "copy_paste", "amp", "accuracy", "'ration'"):
         assert part in caught.value.message
 
 
@@ -171,3 +239,8 @@ def test_everything_that_can_be_said_against_a_request_is_said_at_once() -> None
 )
 def test_a_left_over_picture_is_not_the_result(images: dict[str, int], headline: str) -> None:
     assert headline_split(images) == headline
+
+
+@pytest.mark.parametrize(("task", "model"), [(Task.DETECTION, "rtmdet-tiny"), (Task.INSTANCE, "rtmdet-ins-tiny")])
+def test_auto_chooses_a_model_for_the_task_that_was_asked_for(task: Task, model: str) -> None:
+    assert recommend_for(task, profile_of(100)).model == model
