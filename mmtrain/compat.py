@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,29 @@ ONEDL_NOTICE = "Could not import OneDL"
 def apply() -> None:
     """To be called before the first import of an mm* package."""
     define_torchvision_schemas()
+    seed_albumentations()
+
+
+def seed_albumentations() -> None:
+    """Makes albumentations draw from NumPy's random state, which MMEngine seeds in every process.
+
+    Each of its pipelines has a generator of its own, seeded by the system: two trainings with one seed would see
+    different pictures, and the loaders' processes, forked from one, the same changes as each other.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else an import asks PyPI whether there is a newer version
+    import albumentations
+    import numpy as np
+
+    draw = albumentations.Compose.__call__
+    if getattr(draw, "seeded", False):
+        return
+
+    def draw_from_numpy(self: Any, *args: Any, **data: Any) -> Any:
+        self.set_random_seed(int(np.random.randint(2**31)))
+        return draw(self, *args, **data)
+
+    draw_from_numpy.seeded = True  # type: ignore[attr-defined]
+    albumentations.Compose.__call__ = draw_from_numpy
 
 
 def define_torchvision_schemas() -> None:
@@ -60,3 +84,36 @@ def import_quietly(name: str) -> ModuleType:
         for line in said.getvalue().splitlines():
             if ONEDL_NOTICE not in line:
                 sys.stdout.write(f"{line}\n")
+
+
+def import_framework(package: str) -> None:
+    """Imports what configurations of mmdet, mmseg or mmpose name, and mends it. After `apply`."""
+    for name in (package, f"{package}.datasets", *NAMED_BESIDE.get(package, ())):
+        import_quietly(name)
+    if package == "mmseg":
+        keep_ohem_finite()
+
+
+NAMED_BESIDE = {"mmseg": ("mmdet.datasets",)}
+"""Packages whose transforms a framework's pipelines use; the registry would import them too, but not quietly."""
+
+
+def keep_ohem_finite() -> None:
+    """Makes mmseg's OhemCrossEntropy 0, not NaN, when the model is sure of every pixel. After the import of mmseg.
+
+    It averages the pixels below a threshold which it raises to the surest one's probability: of a single pixel, or of
+    several that are equally sure, none is left. PIDNet's loss near outlines gets there on small sets, and one NaN ends
+    the training.
+    """
+    loss_of_hard_pixels: Any = importlib.import_module("mmseg.models.losses").OhemCrossEntropy
+    mean = loss_of_hard_pixels.forward
+    if mean.__module__ == __name__:
+        return
+
+    def forward(self: Any, score: Any, target: Any) -> Any:
+        """`score` (N, C, H, W), `target` (N, H, W) -> a scalar."""
+        loss = mean(self, score, target)
+        nothing = loss.isnan() and score.isfinite().all()  # a model that diverged is to be seen
+        return score.sum() * 0 if nothing else loss
+
+    loss_of_hard_pixels.forward = forward

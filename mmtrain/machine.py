@@ -25,6 +25,8 @@ class Machine(BaseModel):
     """Names of the visible GPUs."""
     shm_free_bytes: int
     disk_free_bytes: int
+    compiler: bool = True
+    """A C++ compiler, which torch.compile calls; Triton calls one too."""
 
 
 def look_at_machine(environ: Mapping[str, str], workspace_dir: Path) -> Machine:
@@ -34,6 +36,7 @@ def look_at_machine(environ: Mapping[str, str], workspace_dir: Path) -> Machine:
         gpus=visible_gpus(environ),
         shm_free_bytes=shutil.disk_usage(SHM).free if SHM.is_dir() else 0,
         disk_free_bytes=shutil.disk_usage(workspace_dir).free,
+        compiler=any(shutil.which(name) for name in (environ.get("CXX", "g++"), "g++", "clang++")),
     )
 
 

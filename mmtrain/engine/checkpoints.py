@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mmtrain.engine.safe_load import load_checkpoint_safely
+from mmtrain.engine.saving import save_atomically
 from mmtrain.plan import TrainPlan
 from mmtrain.versions import versions
 
 FORMAT = "openmmlab-trainer/1"
 
 
-def describe(plan: TrainPlan, config_text: str, dataset: dict[str, Any]) -> dict[str, Any]:
-    """Plain values only: a checkpoint with them still loads with `weights_only=True`."""
+def describe(plan: TrainPlan, config_text: str, dataset: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """Plain values only: a checkpoint with them still loads with `weights_only=True`.
+
+    Args:
+        fingerprint: of the training, by which it knows its own checkpoints.
+    """
     return {
         "format": FORMAT,
+        "fingerprint": fingerprint,
         "task": plan.task.value,
         "recipe": plan.recipe,
         "classes": list(plan.class_names),
+        "keypoints": list(plan.keypoints.names) if plan.keypoints else None,
         "input_size_wh": list(plan.imgsz.value),
         "primary_metric": plan.primary_metric.value,
         "dataset": dataset,
@@ -31,28 +38,31 @@ def describe(plan: TrainPlan, config_text: str, dataset: dict[str, Any]) -> dict
 def publish_weights(source: Path, target: Path, description: dict[str, Any], facts: dict[str, Any]) -> None:
     """Writes the weights of a training checkpoint with their description, without the optimizer's state.
 
-    Upstream's tools read `meta.dataset_meta` and `meta.cfg`; the rest of MMEngine's meta holds objects that only
-    an unpickler of arbitrary code can load, so it stays behind.
+    Upstream's tools read `meta.dataset_meta` and `meta.cfg`; the rest of MMEngine's meta is about the training, so it
+    stays behind.
     """
-    # Our own file, written a moment ago by this process: it may be unpickled.
-    checkpoint = torch.load(source, map_location="cpu", weights_only=False)
+    checkpoint = load_checkpoint_safely(source)
     meta = {
         "trainer": description | facts,
         "dataset_meta": {"classes": description["classes"]},
         "cfg": description["config"],
         "epoch": facts["epoch"],
     }
-    _save({"meta": meta, "state_dict": dict(checkpoint["state_dict"])}, target)
+    save_atomically({"meta": meta, "state_dict": dict(checkpoint["state_dict"])}, target)
 
 
 def publish_resumable(source: Path, target: Path, facts: dict[str, Any]) -> None:
-    """Writes a training checkpoint whole (optimizer, schedule, EMA), so that a training can go on from it."""
-    checkpoint = torch.load(source, map_location="cpu", weights_only=False)
+    """Writes a training checkpoint whole (optimizer, schedule, EMA), so that a training can go on from it.
+
+    Loaded as any other job will load it: a state that could not be is noticed here.
+    """
+    checkpoint = load_checkpoint_safely(source)
     checkpoint["meta"]["trainer"] |= facts
-    _save(checkpoint, target)
+    save_atomically(checkpoint, target)
 
 
-def _save(checkpoint: dict[str, Any], target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    torch.save(checkpoint, temporary)
-    temporary.replace(target)
+def publish_curves(work_dir: Path, target: Path) -> None:
+    """Copies TensorBoard's event files of all runs of a job."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in work_dir.glob("*/vis_data/events.out.tfevents.*"):
+        shutil.copy2(file, target / file.name)

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import psutil
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
+from mmtrain.config.slots import innermost
+from mmtrain.engine.browse import show, whole_pipeline
 from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated
 from mmtrain.metrics import mm_metric_names
 from mmtrain.plan import TrainPlan
+from mmtrain.shown import JOB_FOLDER, Shown
 from trainer_sdk.errors import DivergedError, Interrupted
 
 SAY_EVERY_S = 0.5
 LOOK_EVERY_S = 0.5
 CHECK_LOSS_EVERY = 10
 BAD_CHECKS = 3
+SHOWN_PICTURES = 12
+SHOW_S = 2.0
 
 
 class MessageHook(Hook):
@@ -33,14 +39,20 @@ class MessageHook(Hook):
 
     def __init__(self, writer: MessageWriter, plan: TrainPlan) -> None:
         self._writer = writer
-        self._primary_metric = plan.primary_metric.value
         self._nothing_found = dict.fromkeys(mm_metric_names(plan.task), 0.0)
-        self._best = -math.inf
         self._next_say = 0.0
 
     def before_train(self, runner: Runner) -> None:
         parameters = sum(parameter.numel() for parameter in runner.model.parameters())
-        self._writer.say(FitStarted(epochs=runner.max_epochs, iters=runner.max_iters, parameters=parameters))
+        self._writer.say(
+            FitStarted(
+                epochs=runner.max_epochs,
+                iters=runner.max_iters,
+                parameters=parameters,
+                done_epochs=runner.epoch,
+                done_iters=runner.iter,
+            )
+        )
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if time.monotonic() < self._next_say:
@@ -70,14 +82,17 @@ class MessageHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         # CocoMetric returns nothing at all when the model found no object in any picture: that is a 0, not a gap.
         numbers = {name: float(number) for name, number in (metrics or self._nothing_found).items()}
-        value = numbers[self._primary_metric]
-        best = bool(metrics) and value > self._best  # MMEngine keeps no best checkpoint without a result either
-        self._best = max(self._best, value) if metrics else self._best
+        best = Path(runner.message_hub.runtime_info.get("best_ckpt", "")).stem.endswith(f"_epoch_{runner.epoch}")
         self._writer.say(Validated(epoch=runner.epoch, metrics=numbers, best=best))
 
 
 class StopHook(Hook):
-    """Ends the work when the parent asks for it (a file appears) or is gone, also inside an evaluation."""
+    """Ends the work when the parent asks for it (a file appears) or is gone, also inside an evaluation.
+
+    For the first process; without it the others end too. LOWEST, so that a checkpoint has the whole iteration.
+    """
+
+    priority = "LOWEST"
 
     def __init__(self, stop_file: Path, parent: int) -> None:
         self._stop_file = stop_file
@@ -85,18 +100,26 @@ class StopHook(Hook):
         self._next_look = 0.0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self._stop_if_asked(runner)
+        if self._asked():
+            _leave(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self._stop_if_asked(runner)
+        if self._asked():
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook._swap_ema_parameters()  # validation is of the average: the model has its weights back
+            _leave(runner, runner.iter)
 
-    def _stop_if_asked(self, runner: Runner) -> None:
+    def _asked(self) -> bool:
         if time.monotonic() < self._next_look:
-            return
+            return False
         self._next_look = time.monotonic() + LOOK_EVERY_S
-        if self._stop_file.exists() or not _alive(self._parent):
-            runner.save_checkpoint(runner.work_dir, "interrupted.pth", save_optimizer=True, save_param_scheduler=True)
-            raise Interrupted("the parent asked to stop")
+        return self._stop_file.exists() or not _alive(self._parent)
+
+
+def _leave(runner: Runner, done_iters: int) -> None:
+    runner.save_checkpoint(runner.work_dir, "interrupted.pth", meta={"epoch": runner.epoch, "iter": done_iters})
+    raise Interrupted("the parent asked to stop")
 
 
 class DivergenceHook(Hook):
@@ -124,6 +147,29 @@ class DescriptionHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         checkpoint["meta"]["trainer"] = self._description
+
+
+class BrowseHook(Hook):
+    """Keeps what the model is about to be shown, from the data set that is in memory anyway, for the report."""
+
+    def __init__(self, job_dir: Path, seed: int) -> None:
+        self._folder = job_dir / JOB_FOLDER
+        self._seed = seed
+
+    def before_train(self, runner: Runner) -> None:
+        loader = runner.cfg.train_dataloader.to_dict()
+        try:
+            show(
+                innermost(runner.train_dataloader.dataset),
+                whole_pipeline(loader["dataset"]),
+                self._folder,
+                count=SHOWN_PICTURES,
+                seed=self._seed,
+                budget_s=SHOW_S,
+            )
+        except Exception as error:  # noqa: BLE001 - pictures for the report are no reason to lose a training
+            traceback.print_exc()  # worker.log
+            Shown(problem=f"{type(error).__name__}: {error}").write(self._folder)
 
 
 def _learning_rate(runner: Runner) -> float:

@@ -1,4 +1,4 @@
-"""Runs a model over a split and returns what it sees as COCO results."""
+"""Runs a model over a split: what it sees as COCO results, or as class maps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from pycocotools import mask as coco_mask
+
+from converters.semantic import indexed_picture
+from mmtrain.engine.pose_rows import pose_rows
 
 CocoResult = dict[str, Any]
 
@@ -35,21 +38,43 @@ def predict(
 
     Returns:
         rows of {image_id, category_id (0-based label), bbox (xywh, pixels of the original picture), score,
-        segmentation (compressed RLE; mask models only)}.
+        segmentation (compressed RLE; mask models only), keypoints ([x, y, score] of each point; pose models only)}.
     """
+    return [
+        row
+        for sample in _samples(runner, model, loader_config, report)
+        for row in (pose_rows(sample) if "keypoints" in sample.pred_instances else _rows(sample))
+    ]
+
+
+def predict_masks(
+    runner: Runner,
+    model: torch.nn.Module,
+    loader_config: Config,
+    folder: Path,
+    *,
+    report: Callable[[int, int], None],
+) -> None:
+    """Class maps of one split: ``<image id, 6 digits>.png`` each, indexed, of the original picture's size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample in _samples(runner, model, loader_config, report):
+        indices = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        indexed_picture(indices).save(folder / f"{int(sample.img_id):06}.png")
+
+
+def _samples(
+    runner: Runner, model: torch.nn.Module, loader_config: Config, report: Callable[[int, int], None]
+) -> Iterator[Any]:
+    """What the model makes of every picture of a split."""
     loader = runner.build_dataloader(loader_config)
-    total = len(loader.dataset)
-    results: list[CocoResult] = []
-    done = 0
+    total, done = len(loader.dataset), 0
     model.eval()
     with torch.inference_mode():
         for batch in loader:
             samples = model.test_step(batch)
-            for sample in samples:
-                results.extend(_rows(sample))
+            yield from samples
             done += len(samples)
             report(done, total)
-    return results
 
 
 def _rows(sample: Any) -> Iterator[CocoResult]:
@@ -57,7 +82,7 @@ def _rows(sample: Any) -> Iterator[CocoResult]:
     found = sample.pred_instances.cpu().numpy()
     boxes_xywh = found.bboxes.astype(np.float64)
     boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
-    masks = _encoded(found.masks) if "masks" in found else [None] * len(boxes_xywh)
+    masks = encoded_masks(found.masks) if "masks" in found else [None] * len(boxes_xywh)
     for box_xywh, score, label, mask in zip(boxes_xywh, found.scores, found.labels, masks, strict=True):
         row: CocoResult = {
             "image_id": int(sample.img_id),
@@ -68,8 +93,8 @@ def _rows(sample: Any) -> Iterator[CocoResult]:
         yield row if mask is None else row | {"segmentation": mask}
 
 
-def _encoded(masks: np.ndarray) -> list[dict[str, Any] | None]:
-    """Masks (N, H, W) bool -> compressed RLE with text counts."""
+def encoded_masks(masks: np.ndarray) -> list[dict[str, Any] | None]:
+    """Masks (N, H, W), 0 or 1 -> compressed RLE with text counts."""
     if not len(masks):
         return []
     rles = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))

@@ -18,24 +18,37 @@ import orjson
 import psutil
 
 from mmtrain.engine.messages import Finished, MessageReader, News
-from mmtrain.engine.order import ERROR, LOG, MESSAGES, STOP
-from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, ResourceError, disk_full
+from mmtrain.engine.order import EARLIER_LOG, ERROR, LOG, MESSAGES, STOP
+from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, OutOfMemory, ResourceError, disk_full
 
 POLL_S = 0.2
 STOP_GRACE_S = 20.0
 FULL_DISK_BYTES = 2**20
 MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|DATABASE_URL)", re.IGNORECASE)
+DATASET_KEYS = ("EXTERNAL_STORAGE_ACCESS_KEY", "EXTERNAL_STORAGE_SECRET_KEY")
 
 
 def launch(
-    work_dir: Path, *, processes: int, threads: int, gpus: tuple[int, ...], environ: Mapping[str, str]
+    work_dir: Path,
+    *,
+    processes: int,
+    threads: int,
+    gpus: tuple[int, ...],
+    environ: Mapping[str, str],
+    streaming: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Starts `torchrun` in a session of its own: a Ctrl-C at the terminal is ours to pass on."""
+    """Starts `torchrun` in a session of its own: a Ctrl-C at the terminal is ours to pass on.
+
+    Args:
+        streaming: the worker reads images from their bucket, so it learns the key to the data sets.
+    """
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", "mmtrain.engine.worker", str(work_dir),
     ]  # fmt: skip
+    with contextlib.suppress(FileNotFoundError):
+        (work_dir / LOG).replace(work_dir / EARLIER_LOG)
     with (work_dir / LOG).open("wb") as log:
         return subprocess.Popen(
             command,
@@ -43,14 +56,17 @@ def launch(
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).resolve().parents[2],
-            env=worker_environment(environ, threads=threads, gpus=gpus),
+            env=worker_environment(environ, threads=threads, gpus=gpus, streaming=streaming),
             start_new_session=True,
         )
 
 
-def worker_environment(environ: Mapping[str, str], *, threads: int, gpus: tuple[int, ...]) -> dict[str, str]:
-    """Ours, without secrets, with as many threads as there are cores for each process and only the chosen GPUs."""
-    kept = {name: value for name, value in environ.items() if not SECRET.search(name)}
+def worker_environment(
+    environ: Mapping[str, str], *, threads: int, gpus: tuple[int, ...], streaming: bool = False
+) -> dict[str, str]:
+    """Ours, without secrets it has no use for, with as many threads as each process has cores, and the chosen GPUs."""
+    allowed = DATASET_KEYS if streaming else ()
+    kept = {name: value for name, value in environ.items() if name in allowed or not SECRET.search(name)}
     visible = [number.strip() for number in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number.strip()]
     chosen = ",".join(visible[gpu] if visible else str(gpu) for gpu in gpus)
     return kept | {
@@ -124,7 +140,8 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
     where = f"the last lines of {work_dir / 'worker.log'}: " + " | ".join(log.strip().splitlines()[-3:])
     if number == signal.SIGKILL:
         why = "by the kernel's OOM killer" if oom_killed else "(SIGKILL), most often for lack of memory"
-        return ResourceError(
+        kind = OutOfMemory if oom_killed else ResourceError
+        return kind(
             f"the training process was killed {why}", hint="raise the memory limit, or lower batch, imgsz or workers"
         )
     if number == signal.SIGBUS:

@@ -6,11 +6,13 @@ read it afterwards, and nothing depends on file descriptors surviving torchrun (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from trainer_sdk.events import Number, Numbers
 
@@ -19,13 +21,31 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class WeightsLoaded(_Message):
+    """What of the weights to start from fitted the model; the names are those of the model's tensors."""
+
+    kind: Literal["weights_loaded"] = "weights_loaded"
+    source: str
+    loaded: int
+    total: int
+    reinitialised: list[str]
+    """In both, and of another shape or for other classes."""
+    missing: list[str]
+    """In the model alone: new too."""
+    unexpected: list[str]
+    """In the file alone: left there."""
+    class_remark: str | None = None
+
+
 class FitStarted(_Message):
-    """The model is built and the first iteration is next."""
+    """The model is built and the first iteration is next; of a training that goes on, what is done already."""
 
     kind: Literal["fit_started"] = "fit_started"
     epochs: int
     iters: int
     parameters: int
+    done_epochs: int = 0
+    done_iters: int = 0
 
 
 class Iteration(_Message):
@@ -75,26 +95,51 @@ class Finished(_Message):
     train_s: float
 
 
-News = FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished
+News = WeightsLoaded | FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished
 parse_news: Callable[[bytes], News] = TypeAdapter(Annotated[News, Field(discriminator="kind")]).validate_json
+
+
+def read_news(path: Path) -> list[News]:
+    """What was ever said, as far as it can be read: the last line of a killed worker may be half a one."""
+    news = []
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        with contextlib.suppress(ValidationError):
+            news.append(parse_news(line))
+    return news
+
+
+def lasting(news: Iterable[News]) -> list[News]:
+    """Without what a training that went on from an earlier checkpoint did a second time."""
+    kept: dict[tuple[str, int], News] = {}
+    for number, message in enumerate(news):
+        if isinstance(message, FitStarted):
+            done = message.done_epochs
+            kept = {key: one for key, one in kept.items() if getattr(one, "epoch", 0) <= done}
+        place = message.epoch if isinstance(message, EpochEnd | Validated) else number
+        kept[message.kind, 0 if isinstance(message, WeightsLoaded) else place] = message
+    return list(kept.values())
 
 
 class MessageWriter:
     """The worker's end: one unbuffered append per message."""
 
     def __init__(self, path: Path) -> None:
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")
         self._file = path.open("ab", buffering=0)
+        if torn:  # an earlier worker was killed inside a line, or the file is empty
+            self._file.write(b"\n")
 
     def say(self, message: _Message) -> None:
         self._file.write(message.model_dump_json().encode() + b"\n")
 
 
 class MessageReader:
-    """The parent's end: what came since the last look; a line still being written waits for the next."""
+    """The parent's end: what comes from now on; a line still being written waits for the next look."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
         self._file = path.open("rb")
+        self._file.seek(0, os.SEEK_END)
         self._rest = b""
 
     def news(self) -> list[News]:

@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mmtrain.config.build import DatasetFiles
+from mmtrain.config.files import DatasetFiles
 from mmtrain.plan import TrainPlan
 
 ORDER = "worker.json"
 ERROR = "worker_error.json"
 MESSAGES = "worker_messages.jsonl"
 LOG = "worker.log"
+EARLIER_LOG = "worker.earlier.log"
 STOP = "stop"
 
 
@@ -25,5 +26,7 @@ class WorkerOrder(BaseModel):
     files: DatasetFiles
     dataset: dict[str, Any]
     """Identity of the data, for the checkpoint's description."""
+    fingerprint: str
+    """Of the training: a checkpoint with the same one is gone on with."""
     parent: int
     """Process whose end ends the worker."""

@@ -11,14 +11,23 @@ from pathlib import Path
 import orjson
 
 from mmtrain import compat
-from mmtrain.config.build import build_config
+from mmtrain.config.build import beyond_config, build_config
+from mmtrain.datasets.stream import StreamedImages, open_stream
 from mmtrain.engine.messages import Finished, MessageWriter, Predicting
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.recipes import load_recipe
-from trainer_sdk.errors import FrameworkError, JobError, ResourceError
+from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
+from trainer_sdk.settings import Settings
+from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import WORKER_LOCK, take_lock, write_json
 
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+BY_HAND = """\
+# The images are in a bucket. To run this by hand: set EXTERNAL_STORAGE_ENDPOINT, _ACCESS_KEY and _SECRET_KEY, then, in
+# the trainer's repository, `python -m mmtrain.engine.by_hand <this file>`.
+"""
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "Insufficient memory")
+"""Words of torch, of the system (ENOMEM), of C++ and of OpenCV."""
 
 
 def main(work_dir: Path) -> int:
@@ -30,7 +39,8 @@ def main(work_dir: Path) -> int:
         run(WorkerOrder.model_validate_json((work_dir / ORDER).read_bytes()), work_dir)
     except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is, the parent makes it the outcome
         traceback.print_exc()
-        write_json(work_dir / ERROR, error_record(error))
+        if not (work_dir / ERROR).exists():  # what the others say then is that somebody is missing
+            write_json(work_dir / ERROR, error_record(error))
         return 1
     finally:
         if lock is not None:
@@ -43,39 +53,59 @@ def run(order: WorkerOrder, work_dir: Path) -> None:
     import torch
 
     compat.apply()
-    for package in ("mmdet", "mmdet.datasets"):
-        compat.import_quietly(package)
+    plan, recipe = order.plan, load_recipe(order.plan.recipe, order.plan.task)
+    compat.import_framework(recipe.base.partition("::")[0])
     from mmengine.config import Config
 
-    from mmtrain.engine.checkpoints import describe, publish_resumable, publish_weights
+    from mmtrain.engine import stream
+    from mmtrain.engine.checkpoints import describe, publish_curves, publish_resumable, publish_weights
     from mmtrain.engine.fit import fit, upstream_config
-    from mmtrain.engine.infer import load_weights, predict
+    from mmtrain.engine.infer import load_weights, predict, predict_masks
+    from mmtrain.engine.safe_load import let_mmengine_load_safely
+    from mmtrain.engine.saving import let_mmengine_save_atomically
 
+    let_mmengine_load_safely()
+    let_mmengine_save_atomically()
     torch.set_num_threads(order.plan.threads.value)
+    if order.plan.deterministic.value:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses to be deterministic
     first = int(os.environ.get("RANK", "0")) == 0
     job_dir = work_dir.parent
-    plan, recipe = order.plan, load_recipe(order.plan.recipe)
     config = Config(build_config(upstream_config(recipe), recipe, plan, order.files, work_dir))
     if first:
         by_hand = Config({**config.to_dict(), "work_dir": str(job_dir / "by_hand")})  # spares the job's own checkpoints
         by_hand.dump(job_dir / "config.py")
-    description = describe(plan, config.pretty_text, order.dataset)
+        _prepend(beyond_config(plan), job_dir / "config.py")
+    description = describe(plan, config.pretty_text, order.dataset, order.fingerprint)
+    if isinstance(order.files.images, StreamedImages):
+        if first:
+            _prepend(BY_HAND, job_dir / "config.py")
+        stream.register(open_stream(Settings.from_env(os.environ).datasets, order.files.images))
+        stream.read_ahead(config)
     writer = MessageWriter(work_dir / MESSAGES) if first else None
     fitted = fit(config, plan, description, writer=writer, stop_file=work_dir / STOP, parent=order.parent)
     if writer is None:
         return
     publish_weights(fitted.best, job_dir / "out" / "best.pth", description, {"epoch": fitted.best_epoch})
+    publish_curves(work_dir, job_dir / "out" / "tensorboard")
     publish_resumable(fitted.last, job_dir / "out" / "last.pth", {"epoch": fitted.epochs})
     model = load_weights(fitted.runner, job_dir / "out" / "best.pth")
     for split in ["val", "test"] if order.files.test else ["val"]:
-        rows = predict(
-            fitted.runner,
-            model,
-            config[f"{split}_dataloader"],
-            report=lambda done, total, split=split: writer.say(Predicting(split=split, done=done, total=total)),
-        )
-        (work_dir / f"predictions_{split}.json").write_bytes(orjson.dumps(rows))
+        loader = config[f"{split}_dataloader"]
+
+        def report(done: int, total: int, split: str = split) -> None:
+            writer.say(Predicting(split=split, done=done, total=total))
+
+        if plan.task is Task.SEMANTIC:
+            predict_masks(fitted.runner, model, loader, work_dir / f"predictions_{split}", report=report)
+        else:
+            rows = predict(fitted.runner, model, loader, report=report)
+            (work_dir / f"predictions_{split}.json").write_bytes(orjson.dumps(rows))
     writer.say(Finished(best_epoch=fitted.best_epoch, epochs=fitted.epochs, train_s=fitted.train_s))
+
+
+def _prepend(note: str, file: Path) -> None:
+    file.write_text(note + file.read_text())
 
 
 def error_record(error: Exception) -> dict[str, str]:
@@ -91,14 +121,15 @@ def classify(error: Exception) -> JobError:
 
     text = str(error)
     if isinstance(error, JobError):
-        return error
+        return _out_of_its_wrapping(error)
     if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text.lower():
-        return ResourceError(f"out of GPU memory: {_first_line(text)}", hint="halve batch, or lower imgsz")
-    if isinstance(error, MemoryError) or "can't allocate memory" in text.lower():
-        return ResourceError(f"out of memory: {_first_line(text)}", hint="lower batch, imgsz or workers")
+        return OutOfMemory(f"out of GPU memory: {_first_line(text)}", hint="halve batch, or lower imgsz")
+    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+        return OutOfMemory(f"out of memory: {_first_line(text)}", hint="lower batch, imgsz or workers")
     if "DataLoader worker (pid" in text:  # it died; an exception in one reads "Caught ... in DataLoader worker process"
         hint = "raise the memory limit or --shm-size, or lower workers"
-        return ResourceError(f"a data loading process died: {_first_line(text)}", hint=hint)
+        kind = OutOfMemory if "signal: Killed" in text else ResourceError  # by the kernel: nobody else kills loaders
+        return kind(f"a data loading process died: {_first_line(text)}", hint=hint)
     if "PytorchStreamWriter" in text or "inline_container" in text:  # torch.save's only words for a failed write
         hint = "free space, or set WORKSPACE_DIR to a larger volume"
         return ResourceError(
@@ -109,6 +140,13 @@ def classify(error: Exception) -> JobError:
     return FrameworkError(
         f"{type(error).__name__}: {text}", hint="the traceback is in outcome.json, the log in work/worker.log"
     )
+
+
+def _out_of_its_wrapping(error: JobError) -> JobError:
+    """A data loading process hands an error over as its type with the traceback for a message."""
+    if not error.message.startswith("Caught "):
+        return error
+    return type(error)(error.message.rpartition(f"{type(error).__name__}: ")[2].strip())
 
 
 def _first_line(text: str) -> str:

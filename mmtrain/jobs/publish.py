@@ -24,11 +24,15 @@ PUBLISHED = {
     "last.pt": "out/last.pth",
     "report.json": "out/report.json",
     "report.html": "out/report.html",
+    "browse.png": "out/browse.png",
+    "data.html": "out/data.html",
     "config.py": "config.py",
     "plan.json": "plan.json",
     "findings.json": "findings.json",
     "id_map.json": "dataset/id_map.json",
 }
+OPTIONAL = {"browse.png", "data.html"}
+"""Not worth a job: the report says why it is missing, or does not link to it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def publish(spec: TrainSpec, recipe: Recipe, fetched: FetchedDataset, session: J
         return Artifacts(str(space.out / "best.pth"), str(space.out / "last.pth"), str(space.out))
     storage = open_storage(session.settings.checkpoints)
     prefix = f"checkpoints/{spec.job_id}"
-    uris = {name: storage.upload(space.path(file), f"{prefix}/{name}") for name, file in PUBLISHED.items()}
+    uris = {name: storage.upload(space.path(file), f"{prefix}/{name}") for name, file in _published(space).items()}
     storage.upload(manifest, f"{prefix}/manifest.json")
     session.log(f"uploaded {len(uris) + 1} files to {storage.uri(prefix)}", event_type="checkpoint")
     return Artifacts(uris["best.pt"], uris["last.pt"], storage.uri(prefix))
@@ -102,11 +106,18 @@ def _numbers(metrics: dict[str, Any]) -> Numbers:
 
 
 def _manifest(spec: TrainSpec, recipe: Recipe, fetched: FetchedDataset, space: Workspace) -> dict[str, Any]:
+    published = spec.config.pretrained and not spec.checkpoint_path
     return {
         "job_id": spec.job_id,
         "model_name": recipe.name,
         "dataset": {"id": spec.dataset.id, "annotations_sha256": fetched.sha256},
         "versions": versions(),
-        "licenses": {"weights": recipe.weights.license if spec.config.pretrained else None},
-        "files": {name: fingerprint(space.path(file)) | {"path": file} for name, file in PUBLISHED.items()},
+        "licenses": {"weights": recipe.weights.license if published and recipe.weights else None},
+        "files": {name: fingerprint(space.path(file)) | {"path": file} for name, file in _published(space).items()},
     }
+
+
+def _published(space: Workspace) -> dict[str, str]:
+    known = {name: file for name, file in PUBLISHED.items() if name not in OPTIONAL or space.path(file).exists()}
+    curves = sorted((space.out / "tensorboard").glob("events.*"))
+    return known | {f"tensorboard/{file.name}": f"out/tensorboard/{file.name}" for file in curves}

@@ -61,11 +61,11 @@ def first_box(document: Document) -> Document:
 
 
 def test_every_problem_of_a_request_is_told_at_once(fails: Callable[..., str]) -> None:
-    config = {"basic": {"epoch": 3, "batch": 0}, "advanced": {"mosaic": 2, "degrees": 10}}
+    config = {"basic": {"epoch": 3, "batch": 0}, "advanced": {"mosaic": 2, "cutmix": 0.5}}
     environment = {"JOB_ID": "123", "EPOCHS": "5", "CONFIG": json.dumps(config), "TASK_TYPE": "detektion"}
     told = fails(environment, 3, "ConfigError")
     for part in (
-        "did you mean 'epochs'?", "CONFIG.basic.batch=0", "CONFIG.advanced.mosaic=2", "degrees is not supported",
+        "did you mean 'epochs'?", "CONFIG.basic.batch=0", "CONFIG.advanced.mosaic=2", "cutmix is not supported",
         "MODEL_NAME is missing", "no data set", "TASK_TYPE='detektion'",
     ):  # fmt: skip
         assert part in told

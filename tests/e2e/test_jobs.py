@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mmtrain.datasets.shapes import CLASSES, write_shapes
+from mmtrain.engine.safe_load import load_checkpoint_safely
 from tests.conftest import ROOT, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
 
@@ -23,7 +24,8 @@ COUNTS = {"train": 8, "val": 4, "test": 3}
 JOB_FILES = {
     "job.json", "findings.json", "plan.json", "config.py", "events.jsonl", "outcome.json",
     "dataset/train.json", "dataset/val.json", "dataset/test.json", "dataset/id_map.json",
-    "out/best.pth", "out/last.pth", "out/report.json", "out/report.html", "out/manifest.json",
+    "out/best.pth", "out/last.pth", "out/report.json", "out/report.html", "out/data.html", "out/browse.png",
+    "out/manifest.json",
 }  # fmt: skip
 
 
@@ -55,8 +57,9 @@ def local_job(tmp_path_factory: pytest.TempPathFactory) -> ScriptRun:
 
 def test_a_local_job_leaves_every_file_it_promises(local_job: ScriptRun) -> None:
     assert files_in(local_job.folder) >= JOB_FILES
+    assert list((local_job.folder / "out" / "tensorboard").glob("events.out.tfevents.*"))
     assert local_job.outcome["status"] == "completed"
-    assert set(local_job.outcome["timings_s"]) >= {"fetch", "convert", "inspect", "plan", "train", "report", "publish"}
+    assert set(local_job.outcome["timings_s"]) >= {"fetch", "inspect", "plan", "train", "report", "publish"}
 
 
 def test_the_log_of_a_job_is_one_json_object_per_line(local_job: ScriptRun) -> None:
@@ -84,9 +87,22 @@ def test_the_report_has_the_fixed_keys_and_shows_every_class(local_job: ScriptRu
     assert [len(row) for row in report["confusion_matrix"]] == [len(CLASSES) + 1] * (len(CLASSES) + 1)
     assert report["evaluated_on"] == "test"
     page = (local_job.folder / "out" / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64") == 2 * COUNTS["test"]
+    shown = json.loads((local_job.folder / "work" / "browse" / "shown.json").read_text())["pictures"]
+    assert page.count("data:image/jpeg;base64") == 2 * COUNTS["test"] + len(shown)
+    assert 4 <= len(shown) <= 12
     assert "<script src" not in page
     assert "https://" not in page
+
+
+def test_a_job_can_be_browsed_with_its_own_pipeline(local_job: ScriptRun, tmp_path: Path) -> None:
+    browse = [sys.executable, "-m", "mmtrain.browse", local_job.folder, "--split", "val", "--out", tmp_path]
+    done = subprocess.run(browse, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "browse.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == COUNTS["val"]
+    assert "rtmdet-tiny on shapes" in page
+    assert "val split, without augmentation" in page
+    assert "resize to fit into 64 × 64" in page
 
 
 def test_checkpoints_say_what_they_are(local_job: ScriptRun) -> None:
@@ -98,7 +114,7 @@ def test_checkpoints_say_what_they_are(local_job: ScriptRun) -> None:
     assert {"torch", "mmcv", "mmdet", "mmengine"} <= said["versions"].keys()
     assert "CocoDataset" in said["config"]
     assert "optimizer" not in best
-    last = torch.load(local_job.folder / "out" / "last.pth", weights_only=False)
+    last = load_checkpoint_safely(local_job.folder / "out" / "last.pth")
     assert {"optimizer", "param_schedulers", "state_dict"} <= last.keys()
     assert last["meta"]["trainer"]["epoch"] == 2
 

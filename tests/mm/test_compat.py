@@ -46,3 +46,54 @@ def test_the_vendors_notice_is_still_printed_and_we_keep_it_out(package: str) ->
     assert "Could not import OneDL" in noisy.stdout
     quiet = run_python(f"from mmtrain.compat import import_quietly; import_quietly({package!r}); print('imported')")
     assert quiet.stdout.strip() == "imported", quiet.stdout
+
+
+DRAWN = """
+import random, numpy, albumentations
+def drawn():
+    random.seed(1); numpy.random.seed(1)
+    change = albumentations.Compose([albumentations.ColorJitter(p=1.0)])
+    picture = numpy.arange(48, dtype=numpy.uint8).reshape(4, 4, 3)
+    return [change(image=picture)["image"].tolist() for _ in range(3)]
+first = drawn()
+assert len({str(each) for each in first}) == 3
+print(first == drawn())
+"""
+
+
+def test_albumentations_still_draws_what_no_seed_repeats_and_the_workaround_ends_it() -> None:
+    """When the first half fails, `seed_albumentations` can go."""
+    assert run_python("import os; os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'\n" + DRAWN).stdout == "False\n"
+    assert run_python(WITH_WORKAROUND + DRAWN).stdout == "True\n"
+
+
+ONE_SURE_PIXEL = """
+import math, torch
+from mmseg.models.losses import OhemCrossEntropy
+score = torch.zeros(1, 3, 8, 8)
+score[:, 0] = 4.0
+score.requires_grad_()
+target = torch.full((1, 8, 8), 255)
+target[0, 2, 3] = 0
+def loss(score, target=target):
+    return OhemCrossEntropy(thres=0.9, min_kept=131072)(score, target)
+"""
+KEPT_FINITE = "compat.import_quietly('mmseg'); compat.keep_ohem_finite(); compat.keep_ohem_finite()\n"
+
+
+def test_the_mean_of_no_hard_pixel_is_still_no_number() -> None:
+    """When this fails, `keep_ohem_finite` can go."""
+    done = run_python(WITH_WORKAROUND + ONE_SURE_PIXEL + "assert math.isnan(loss(score))")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_mean_of_no_hard_pixel_is_nothing_and_a_diverged_model_is_seen() -> None:
+    code = """
+loss(score).backward()
+assert loss(score) == 0 and score.grad.abs().sum() == 0
+assert math.isnan(loss(score * float("nan")))
+wrong = torch.ones_like(target) * torch.where(target == 255, 255, 1)
+assert loss(score, wrong) > 4
+"""
+    done = run_python(WITH_WORKAROUND + KEPT_FINITE + ONE_SURE_PIXEL + code)
+    assert done.returncode == 0, done.stderr

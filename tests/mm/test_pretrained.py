@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from converters import convert, write_conversion
-from mmtrain.config.build import DatasetFiles
+from mmtrain.config.files import DatasetFiles
 from mmtrain.datasets.fetch import fetch
 from mmtrain.datasets.inspect import judge, look_at_images, with_real_sizes
 from mmtrain.datasets.shapes import write_shapes
@@ -60,7 +60,7 @@ def test_the_backbone_is_loaded_and_the_head_is_new(tmp_path: Path) -> None:
     assert (published[head].shape[0], trained[head].shape[0]) == (80, 3)
 
 
-def prepare(folder: Path, weights: Path) -> Workspace:
+def prepare(folder: Path, weights: Path | None) -> Workspace:
     """A job folder at the point where the worker takes over: one epoch at a learning rate that changes nothing."""
     data = write_shapes(folder / "shapes", counts={"train": 4, "val": 2})
     space = Workspace(folder / "jobs", "1")
@@ -77,11 +77,12 @@ def prepare(folder: Path, weights: Path) -> Workspace:
         load_recipe("rtmdet-tiny"),
         CPU,
         class_names=conversion.class_names,
-        train_images=findings.images["train"],
-        weights_file=str(weights),
+        profile=findings.profile,
+        weights_file=str(weights) if weights else None,
     )
     files = DatasetFiles(
         images=fetched.root, train=space.dataset / "train.json", val=space.dataset / "val.json", test=None
     )
-    space.save("work/worker.json", WorkerOrder(plan=plan, files=files, dataset={}, parent=os.getpid()))
+    order = WorkerOrder(plan=plan, files=files, dataset={}, fingerprint="of this test", parent=os.getpid())
+    space.save("work/worker.json", order)
     return space

@@ -10,7 +10,7 @@ import pytest
 
 from mmtrain.engine.launch import death, killing_signal, worker_environment
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageReader, MessageWriter
-from trainer_sdk.errors import FrameworkError, JobError, ResourceError
+from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
 
 TORCHRUN_SAYS = """
 Root Cause (first observed failure):
@@ -41,7 +41,7 @@ def test_the_workers_own_report_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "oom_killed", "kind", "said"),
     [
-        (signal.SIGKILL, True, ResourceError, "OOM killer"),
+        (signal.SIGKILL, True, OutOfMemory, "OOM killer"),
         (signal.SIGKILL, False, ResourceError, "SIGKILL"),
         (signal.SIGBUS, False, ResourceError, "shared memory"),
         (signal.SIGSEGV, False, FrameworkError, "SIGSEGV"),
@@ -73,6 +73,14 @@ def test_a_worker_learns_no_secrets_and_sees_its_gpus_only() -> None:
     assert not secrets.keys() & found.keys()
     assert (found["PATH"], found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"]) == ("/bin", "4,6", "3")
     assert worker_environment({}, threads=1, gpus=())["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_streaming_worker_learns_the_key_to_the_data_sets_and_no_other() -> None:
+    parts = ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY")
+    environ = {f"{role}_STORAGE_{part}": "x" for role in ("EXTERNAL", "INTERNAL") for part in parts}
+    found = worker_environment(environ | {"DATABASE_URL": "c"}, threads=1, gpus=(), streaming=True)
+    assert {f"EXTERNAL_STORAGE_{part}" for part in parts} <= found.keys()
+    assert not {"INTERNAL_STORAGE_ACCESS_KEY", "INTERNAL_STORAGE_SECRET_KEY", "DATABASE_URL"} & found.keys()
 
 
 def test_messages_arrive_in_order_and_a_half_written_one_waits(tmp_path: Path) -> None:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mmtrain import http_file
 from mmtrain.recipes import Recipe, Weights, load_recipe
 from mmtrain.weights import obtain_weights
-from trainer_sdk.errors import CheckpointError
+from tests.doubles.files import FileServer
+from trainer_sdk.errors import CheckpointError, ResourceError
 from trainer_sdk.settings import Settings
 
 CONTENT = b"weights of a small model"
 
 
 @pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[str]:
-    """A web server with the file below ``tmp_path/mirror``."""
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def web(tmp_path: Path) -> Iterator[FileServer]:
+    """A web server with the files below ``tmp_path/mirror``."""
+    (tmp_path / "mirror").mkdir()
+    with FileServer(tmp_path / "mirror") as server:
+        yield server
+
+
+@pytest.fixture
+def mirror(web: FileServer) -> str:
+    return web.url
 
 
 @pytest.fixture
@@ -41,6 +43,11 @@ def recipe(mirror: str) -> Recipe:
 
 def settings(tmp_path: Path, **environment: str) -> Settings:
     return Settings.from_env({"XDG_CACHE_HOME": str(tmp_path / "cache"), **environment})
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_file, "PAUSES_S", (0.01, 0.01, 0.01))
 
 
 def put(folder: Path, recipe: Recipe, content: bytes = CONTENT) -> Path:
@@ -77,6 +84,93 @@ def test_nobody_has_it(recipe: Recipe, tmp_path: Path, mirror: str) -> None:
     assert recipe.weights.url in caught.value.message
     for way_out in ("WEIGHTS_DIR", "WEIGHTS_MIRROR", "pretrained=false"):
         assert way_out in caught.value.hint
+
+
+def test_a_machine_without_a_network_asks_nobody(recipe: Recipe, tmp_path: Path, web: FileServer) -> None:
+    own = put(tmp_path / "own", recipe)
+    asked = settings(
+        tmp_path, WEIGHTS_DIR=str(own.parent), WEIGHTS_MIRROR=web.url, INTERNAL_BUCKET_WEIGHTS="model-weights"
+    )
+    assert obtain_weights(recipe, asked) == own
+    assert web.requests == []
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("how", ["mirror", "bucket"])
+def test_from_a_bucket_with_the_internal_keys(recipe: Recipe, tmp_path: Path, s3: Any, how: str) -> None:
+    s3.client.create_bucket(Bucket="model-weights")
+    prefix = "mm/" if how == "mirror" else ""
+    s3.put("model-weights", prefix + recipe.weights.file_name, CONTENT)
+    named = {"WEIGHTS_MIRROR": "s3://model-weights/mm/"} if prefix else {"INTERNAL_BUCKET_WEIGHTS": "model-weights"}
+    found = obtain_weights(recipe, settings(tmp_path, **s3.environment(), **named))
+    assert found.read_bytes() == CONTENT
+    assert found.parent == tmp_path / "cache" / "openmmlab-trainer" / "weights"
+
+
+def test_a_bucket_without_it_is_one_of_the_places_tried(recipe: Recipe, tmp_path: Path, s3: Any) -> None:
+    put(tmp_path / "mirror" / "upstream", recipe)
+    asked = settings(tmp_path, **s3.environment(), WEIGHTS_MIRROR="s3://model-weights/mm")
+    assert obtain_weights(recipe, asked).read_bytes() == CONTENT
+    (tmp_path / "mirror" / "upstream" / recipe.weights.file_name).unlink()
+    (tmp_path / "cache" / "openmmlab-trainer" / "weights" / recipe.weights.file_name).unlink()
+    with pytest.raises(CheckpointError, match=r"s3://model-weights/mm/model-\w+\.pth: .*bucket does not exist"):
+        obtain_weights(recipe, asked)
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(recipe: Recipe, tmp_path: Path) -> None:
+    put(tmp_path / "mirror" / "upstream", recipe)
+    put(tmp_path / "cache" / "openmmlab-trainer" / "weights", recipe, b"damaged")
+    assert obtain_weights(recipe, settings(tmp_path)).read_bytes() == CONTENT
+
+
+def test_a_transfer_that_broke_off_is_continued(recipe: Recipe, tmp_path: Path, web: FileServer, quick: None) -> None:
+    put(tmp_path / "mirror" / "upstream", recipe)
+    web.break_off_after = 10
+    assert obtain_weights(recipe, settings(tmp_path)).read_bytes() == CONTENT
+    assert [request.range for request in web.requests] == [None, "bytes=10-"]
+
+
+def test_and_also_by_the_next_job(recipe: Recipe, tmp_path: Path, web: FileServer) -> None:
+    put(tmp_path / "mirror" / "upstream", recipe)
+    cache = tmp_path / "cache" / "openmmlab-trainer" / "weights"
+    cache.mkdir(parents=True)
+    (cache / f".{recipe.weights.file_name}.part").write_bytes(CONTENT[:7])
+    assert obtain_weights(recipe, settings(tmp_path)).read_bytes() == CONTENT
+    assert [request.range for request in web.requests] == ["bytes=7-"]
+
+
+@pytest.mark.parametrize("begun", [b"x" * 7, b"x" * 1000])
+def test_what_was_begun_from_another_file_is_begun_anew(
+    recipe: Recipe, tmp_path: Path, web: FileServer, quick: None, begun: bytes
+) -> None:
+    put(tmp_path / "mirror" / "upstream", recipe)
+    cache = tmp_path / "cache" / "openmmlab-trainer" / "weights"
+    cache.mkdir(parents=True)
+    (cache / f".{recipe.weights.file_name}.part").write_bytes(begun)
+    assert obtain_weights(recipe, settings(tmp_path)).read_bytes() == CONTENT
+    assert web.requests[-1].range is None
+
+
+def test_two_jobs_at_once_fetch_once(recipe: Recipe, tmp_path: Path, web: FileServer) -> None:
+    put(tmp_path / "mirror" / "upstream", recipe)
+    web.delay_s = 0.2
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: obtain_weights(recipe, settings(tmp_path)), range(2)))
+    assert found[0] == found[1]
+    assert len(web.requests) == 1
+
+
+def test_a_cache_that_cannot_be_written(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(ResourceError, match="the weights cache"):
+        obtain_weights(recipe, settings(tmp_path))
+
+
+def test_a_file_that_is_too_long_is_not_received(tmp_path: Path, web: FileServer) -> None:
+    (tmp_path / "mirror" / "long").write_bytes(CONTENT)
+    with pytest.raises(OSError, match="longer than"):
+        http_file.fetch(f"{web.url}/long", tmp_path / "part", max_bytes=10)
+    assert not (tmp_path / "part").exists()
 
 
 @pytest.mark.parametrize("where", ["own", "cache/openmmlab-trainer/weights", "mirror"])

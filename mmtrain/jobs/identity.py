@@ -1,0 +1,29 @@
+"""By what a training knows its own checkpoints: the plan and the data, apart from where and how fast it runs."""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+
+from mmtrain.config.files import DatasetFiles
+from mmtrain.plan import TrainPlan
+
+MACHINE = (
+    "device", "gpus", "workers", "threads", "weights_file", "sync_bn", "compile", "channels_last", "model",
+    "batch", "accumulate", "iters_per_epoch", "warmup_iters", "drop_last",
+)  # fmt: skip
+"""Of the plan: what may be another on the machine that goes on. Fewer images at a time make the same steps."""
+
+
+def fingerprint_of(plan: TrainPlan, files: DatasetFiles) -> str:
+    """A sha256 of the plan's values, not of their reasons, and of every split."""
+    values = {
+        name: value["value"] if isinstance(value, dict) and "value" in value else value
+        for name, value in plan.model_dump(mode="json").items()
+        if name not in MACHINE
+    }
+    digest = hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS))
+    for path in (files.train, files.val, files.test):
+        digest.update(path.read_bytes() if path else b"none")
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""Hands the training to the worker process and listens to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from converters import Conversion
+from mmtrain.config.files import DatasetFiles
+from mmtrain.datasets.fetch import FetchedDataset
+from mmtrain.engine.launch import launch, supervise
+from mmtrain.engine.messages import Finished, read_news
+from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
+from mmtrain.jobs.access import CACHE_FOLDER, Access
+from mmtrain.jobs.identity import fingerprint_of
+from mmtrain.jobs.memory import PlanFor, with_fewer_at_a_time
+from mmtrain.jobs.narrator import Narrator
+from mmtrain.plan import TrainPlan
+from mmtrain.start_checkpoint import FETCHED
+from trainer_sdk.errors import OutOfMemory
+from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.session import JobSession
+
+MOST_RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that the worker's training is made of, but for the plan."""
+
+    spec: TrainSpec
+    plan_for: PlanFor
+    access: Access
+    fetched: FetchedDataset
+    conversion: Conversion
+    session: JobSession
+    narrator: Narrator
+
+    @property
+    def files(self) -> DatasetFiles:
+        folder = self.session.workspace.dataset
+        return DatasetFiles(
+            images=self.access.images,
+            train=folder / "train.json",
+            val=folder / "val.json",
+            test=folder / "test.json" if self.conversion.splits["test"].images else None,
+        )
+
+
+def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
+    """Trains, with fewer images at a time where memory runs out.
+
+    Returns:
+        The plan as it was in the end.
+
+    Raises:
+        JobError: whatever the worker ended with, as `supervise`.
+    """
+    space = work.session.workspace
+    fingerprint = fingerprint_of(plan, work.files)
+    _make_ready(space.work, fingerprint)
+    work.narrator.remember(read_news(space.work / MESSAGES))
+    restarts = 0
+    while True:
+        try:
+            return plan, _run(plan, fingerprint, work)
+        except OutOfMemory as error:
+            smaller = with_fewer_at_a_time(plan, work.spec, work.plan_for, error.message)
+            if smaller is None or restarts == MOST_RESTARTS:
+                raise
+            restarts += 1
+            plan = space.save("plan.json", smaller)
+            work.narrator.note(
+                f"{error.message}: going on with {plan.batch.value} images at a time, "
+                f"{plan.accumulate.value} times a step ({restarts} of {MOST_RESTARTS} restarts)"
+            )
+
+
+def _run(plan: TrainPlan, fingerprint: str, work: Work) -> Finished:
+    """One worker from its start to its end."""
+    folder = work.session.workspace.work
+    for name in (ERROR, STOP):
+        (folder / name).unlink(missing_ok=True)
+    class_ids = [work.conversion.id_map.classes[index].id for index in range(len(work.conversion.class_names))]
+    order = WorkerOrder(
+        plan=plan,
+        files=work.files,
+        dataset={"annotations_sha256": work.fetched.sha256, "original_class_ids": class_ids},
+        fingerprint=fingerprint,
+        parent=os.getpid(),
+    )
+    work.session.workspace.save(f"work/{ORDER}", order)
+    process = launch(
+        folder,
+        processes=max(1, len(plan.gpus)),
+        threads=plan.threads.value,
+        gpus=plan.gpus,
+        environ=work.session.environ,
+        streaming=work.access.streams,
+    )
+    return supervise(process, folder, work.narrator.listen)
+
+
+def _make_ready(work: Path, fingerprint: str) -> None:
+    """Keeps an earlier run's work if it was the same training."""
+    if _fingerprint_before(work / ORDER) != fingerprint:
+        for entry in work.iterdir():
+            if entry.name in (CACHE_FOLDER, FETCHED):  # this run's own: it has fetched them already
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _fingerprint_before(order: Path) -> str | None:
+    try:
+        return str(orjson.loads(order.read_bytes())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
