@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 TORCH ?= locked
 VENV := .venv/bin
+SEED ?= 1
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo test check format real describe image clean
+.PHONY: help setup lock demo shapes test matrix check format real bench bench-s3 bench-stream describe fuzz image clean
 
 help:            ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 setup:           ## the virtual environment .venv, from the lock (TORCH=cpu: the torch build that pip finds here)
 	@$(PYTHON) scripts/setup_environment.py --torch $(TORCH)
@@ -18,8 +19,14 @@ lock: setup      ## rewrites requirements*.lock from pyproject.toml
 demo: setup      ## draws a small data set and trains on it: no server, no network, no credentials
 	@$(VENV)/python scripts/demo.py
 
+shapes: setup    ## trains on drawn shapes, from scratch on the CPU, until a score is reached (TASK=..., else every task)
+	$(VENV)/python scripts/shapes.py $(if $(TASK),--task $(TASK))
+
 test: setup      ## the whole suite
 	$(VENV)/python -m pytest
+
+matrix: setup    ## every recipe on tiny drawn data: builds, trains, learns, saves, loads, predicts
+	$(VENV)/python -m pytest tests/matrix
 
 check: setup     ## formatter, linter, types, import rules, Dockerfile
 	$(VENV)/ruff format --check .
@@ -33,14 +40,26 @@ format: setup    ## formats and repairs what can be
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
 
-describe: setup  ## rewrites docs/environment.md from the code
+describe: setup  ## rewrites docs/environment.md, docs/findings.md, capabilities.json and schemas/ from the code
 	$(VENV)/python scripts/describe.py
 
 real: setup      ## trains on real data, locally and over S3 and HTTP, beside a plain MMDetection run (DATA=folder)
 	$(VENV)/python scripts/real.py --data $(DATA)
 
+fuzz: setup      ## 10,000 damaged annotation files through the converters (SEED=1, DATA=folder)
+	$(VENV)/python scripts/fuzz.py --seed $(SEED) $(if $(wildcard $(DATA)),--data $(DATA))
+
+bench: setup     ## the converters beside datumaro and json, and how their cost grows
+	$(VENV)/python scripts/bench_convert.py
+
+bench-s3: setup  ## fetching beside obstore, s5cmd, aiobotocore, boto3: EXTERNAL_STORAGE_{ENDPOINT,ACCESS_KEY,SECRET_KEY}
+	$(VENV)/python scripts/bench_s3.py
+
+bench-stream: setup ## an epoch from the disk beside the same epoch from the storage of EXTERNAL_STORAGE_* (DATA=folder)
+	$(VENV)/python scripts/bench_stream.py --data $(DATA)
+
 image:           ## the container image (BASE_IMAGE=...: see Dockerfile)
 	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) -t openmmlab-trainer .
 
 clean:           ## removes what the targets made here, not the user's cache
-	rm -rf .venv workspace .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench workspace .mypy_cache .ruff_cache .pytest_cache .hypothesis
