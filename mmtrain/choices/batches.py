@@ -1,0 +1,75 @@
+"""How many samples a step has, and on what they are counted."""
+
+from __future__ import annotations
+
+import math
+
+from mmtrain.choices.decided import Decided, asked_or
+from mmtrain.datasets.profile import DatasetProfile
+from mmtrain.recipes import Recipe
+from trainer_sdk.errors import ConfigError
+from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.tasks import Task
+
+
+def training_samples(recipe: Recipe, profile: DatasetProfile) -> tuple[int, str]:
+    """How many an epoch has and what they are called: images, or what a pose model is shown of them."""
+    images = profile.images["train"]
+    if recipe.task is not Task.POSE:
+        return images, "images"
+    if recipe.one_stage:
+        return profile.images_with_objects.get("train", images), "images with objects"
+    return profile.poses.get("train", images), "objects with labelled points"
+
+
+def batch(config: TrainConfig, recipe: Recipe, train_images: int, devices: int) -> Decided[int]:
+    """The total over all devices, never more than there are images: an epoch needs a step."""
+    if config.batch == "auto":
+        reason = (
+            "auto: the recipe's fine-tuning batch is the most that is tried, half of it where memory ends, and so on"
+        )
+        wanted: Decided[int] = Decided(value=recipe.defaults.batch, origin="recipe", reason=reason)
+    else:
+        wanted = asked_or(config.batch, recipe.defaults.batch, "recipe's fine-tuning batch")
+    if isinstance(config.batch, int):
+        check_divides(config.batch, devices)
+    elif wanted.value % devices:
+        whole = max(1, wanted.value // devices) * devices
+        reason = f"{wanted.reason}; {wanted.value} does not divide over {devices} GPUs"
+        wanted = Decided(value=whole, origin="machine", reason=reason)
+    most = max(devices, train_images - train_images % devices)
+    if wanted.value > most:
+        reason = f"{wanted.value} is more than the {train_images} training images"
+        wanted = Decided(value=most, origin="data", reason=reason)
+    check_least_batch(recipe, wanted.value, devices)
+    return wanted
+
+
+def check_divides(batch: int, devices: int) -> None:
+    """Raises: ConfigError for a batch that was asked for and leaves a GPU with fewer images than another."""
+    if batch % devices:
+        raise ConfigError(
+            f"batch={batch} does not divide over {devices} GPUs",
+            hint=f"batch is the total over all GPUs: use {max(1, batch // devices) * devices}",
+        )
+
+
+def check_least_batch(recipe: Recipe, batch: int, devices: int) -> None:
+    """Some heads pool an image to one pixel and normalise over the batch: one image has no variance.
+
+    Raises:
+        ConfigError: fewer images per step and device than the model needs.
+    """
+    if batch // devices < recipe.least_batch:
+        each = "" if devices == 1 else f" on each of {devices} devices"
+        found = f"batch={batch}: {recipe.name} normalises over the images of a step, and one has no variance"
+        raise ConfigError(found, hint=f"at least {recipe.least_batch} images a step{each}, and as many to train on")
+
+
+def drop_last(recipe: Recipe, train_images: int, batch: int, devices: int) -> Decided[bool]:
+    """Whether the images left over at the end of an epoch are too few for a step; shuffled, they come another time."""
+    left = math.ceil(train_images / devices) % (batch // devices)
+    if 0 < left < recipe.least_batch:
+        reason = f"{recipe.name} cannot learn from the {left} image left over at the end of an epoch"
+        return Decided(value=True, origin="data", reason=reason)
+    return Decided(value=False, origin="data", reason="every image is shown in every epoch")

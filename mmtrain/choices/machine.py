@@ -1,0 +1,88 @@
+"""What this machine decides: devices, processes, precision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mmtrain.choices.decided import Decided, stated
+from mmtrain.machine import Machine
+from trainer_sdk.errors import ConfigError, ResourceError
+from trainer_sdk.jobspec import TrainConfig
+
+SHM_PER_WORKER_BYTES = 64 * 2**20
+
+
+def choose_device(config: TrainConfig, machine: Machine) -> tuple[Decided[str], tuple[int, ...]]:
+    """The device asked for, or the best one present. A GPU that is not there is an error, never a silent CPU."""
+    present = len(machine.gpus)
+    if config.device is None:
+        found = f"{present} GPU(s): {machine.gpus[0]}" if present else "no GPU here"
+        chosen = "0" if present else "cpu"
+        return Decided(value=chosen, origin="machine", reason=found), (0,) if present else ()
+    if config.device == "cpu":
+        return Decided(value="cpu", origin="request", reason="asked for"), ()
+    wanted = gpu_numbers(config.device)
+    missing = [str(number) for number in wanted if number >= present]
+    if missing:
+        raise ResourceError(
+            f"device {config.device!r} asks for GPU {', '.join(missing)}, this machine has {present or 'none'}",
+            hint="start the container with --gpus all, correct CUDA_VISIBLE_DEVICES, or set device to 'cpu'",
+        )
+    return Decided(value=config.device, origin="request", reason="asked for"), wanted
+
+
+def gpu_numbers(device: str) -> tuple[int, ...]:
+    """``"0,2-3"`` -> (0, 2, 3).
+
+    Raises:
+        ConfigError: a range that runs backwards.
+    """
+    numbers: list[int] = []
+    for part in device.split(","):
+        first, _, last = part.partition("-")
+        if last and int(last) < int(first):
+            raise ConfigError(f"device={device!r}: the range {part} runs backwards", hint=f"write {last}-{first}")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(sorted(set(numbers)))
+
+
+def sync_bn(config: TrainConfig, devices: int) -> Decided[bool]:
+    """Only where there is something to synchronise."""
+    if config.sync_bn and devices < 2:
+        return Decided(value=False, origin="machine", reason="asked for, but one device has nothing to synchronise")
+    return stated(config, "sync_bn", "off unless asked for")
+
+
+def amp(config: TrainConfig, gpus: tuple[int, ...]) -> Decided[Literal["off", "fp16", "bf16"]]:
+    """Raises: ConfigError on a CPU."""
+    if config.amp and not gpus:
+        raise ConfigError(
+            f"amp={config.amp!r} needs a GPU, the device is the CPU",
+            hint="leave amp out, or choose a GPU: MMEngine's AmpOptimWrapper refuses CPUs, with bf16 too",
+        )
+    if "amp" not in config.model_fields_set:
+        return Decided(value="off", origin="recipe", reason="off unless asked for")
+    precision: Literal["off", "fp16", "bf16"] = "fp16" if config.amp is True else config.amp or "off"
+    return Decided(value=precision, origin="request", reason="asked for")
+
+
+def compiled(config: TrainConfig, machine: Machine) -> Decided[bool]:
+    """Raises: ResourceError without a compiler."""
+    if config.compile and not machine.compiler:
+        raise ResourceError(
+            "compile=true needs a C++ compiler, this machine has none",
+            hint="leave compile out, or install g++ (the container image holds none, to stay small)",
+        )
+    return stated(config, "compile", "off unless asked for: it pays off after hundreds of iterations of one shape")
+
+
+def workers(config: TrainConfig, machine: Machine, devices: int) -> Decided[int]:
+    """As many as cores, as far as shared memory goes."""
+    if config.workers is not None:
+        return Decided(value=config.workers, origin="request", reason="asked for")
+    by_cores = min(8, max(1, machine.cores // devices))
+    by_memory = machine.shm_free_bytes // SHM_PER_WORKER_BYTES // devices
+    if by_memory < by_cores:
+        found = f"only {machine.shm_free_bytes // 2**20} MiB of shared memory (--shm-size)"
+        return Decided(value=int(by_memory), origin="machine", reason=found)
+    return Decided(value=by_cores, origin="machine", reason=f"{machine.cores} usable cores")
