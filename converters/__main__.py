@@ -14,7 +14,7 @@ from converters.dice_to_coco import SHAPE_OF_TASK
 from converters.partition import SPLIT_NAMES
 from converters.semantic import Masks, look_at_masks
 from converters.source import LocalSource, mask_path, read_source
-from trainer_sdk.errors import ConfigError, JobError, ResourceError
+from trainer_sdk.errors import TOOL_ERRORS, ConfigError, tell
 from trainer_sdk.tasks import TASK_ALIASES, Task
 
 OUTPUTS = (*(f"{name}.json" for name in SPLIT_NAMES), ID_MAP_FILE)
@@ -39,12 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_findings(conversion)
         conversion.raise_if_blocked()
         write_conversion(conversion, options.out_dir, lambda name: mask_path(source.root, name) or source.root / name)
-    except JobError as error:
-        print(error.wire_text, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"[{ResourceError.code}] {error}", file=sys.stderr)
-        return ResourceError.exit_code
+    except TOOL_ERRORS as error:
+        return tell(error)
     print(summary(conversion, options.out_dir))
     return 0
 

@@ -28,7 +28,7 @@ from mmtrain.display import Display
 from mmtrain.machine import look_at_machine
 from mmtrain.plan import check_request, make_plan
 from mmtrain.recipes import Recipe, all_recipes, load_recipe
-from trainer_sdk.errors import ConfigError, DatasetError, JobError, ResourceError
+from trainer_sdk.errors import TOOL_ERRORS, ConfigError, DatasetError, tell
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import TASK_ALIASES, Task
@@ -49,12 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         sheet, page = browse(options)
-    except JobError as error:
-        print(error.wire_text, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"[{ResourceError.code}] {error}", file=sys.stderr)
-        return ResourceError.exit_code
+    except TOOL_ERRORS as error:
+        return tell(error)
     print(f"{sheet}\n{page}")
     return 0
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from mmtrain.jobs.summary import JOB_FILES, is_job, summary_of
 from mmtrain.reports.comparison import JobSummary, Section, sections, write_comparison
-from trainer_sdk.errors import ConfigError, JobError, ResourceError
+from trainer_sdk.errors import TOOL_ERRORS, ConfigError, tell
 from trainer_sdk.settings import Settings
 
 PLAIN_WIDTH, WIDTH_A_JOB = 80, 28
@@ -37,12 +37,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         if options.html:
             write_comparison(jobs, options.html)
             print(options.html)
-    except JobError as error:
-        print(error.wire_text, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"[{ResourceError.code}] {error}", file=sys.stderr)
-        return ResourceError.exit_code
+    except TOOL_ERRORS as error:
+        return tell(error)
     return 0
 
 

@@ -27,7 +27,7 @@ from mmtrain.datasets.inspect import (
 )
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
-from trainer_sdk.errors import DatasetError, JobError, ResourceError
+from trainer_sdk.errors import TOOL_ERRORS, DatasetError, as_job_error
 from trainer_sdk.jobspec import DatasetRef
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import TASK_ALIASES, Task
@@ -85,12 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with nullcontext(lambda done, total: None) if quiet else Display("checking", unit="images") as report:
             checkup = check(options.dataset, options.task and TASK_ALIASES[options.task], report, most)
-    except OSError as error:
-        print(f"[{ResourceError.code}] {error}")
-        return ResourceError.exit_code
-    except JobError as error:
-        print(orjson.dumps({"error": error.wire_text, "blocked": True}).decode() if options.json else error.wire_text)
-        return error.exit_code
+    except TOOL_ERRORS as error:
+        named = as_job_error(error)
+        print(orjson.dumps({"error": named.wire_text, "blocked": True}).decode() if options.json else named.wire_text)
+        return named.exit_code
     if options.html:
         _write_page(checkup, options.dataset, options.html)
     print(_as_json(checkup) if options.json else "", end="")

@@ -19,6 +19,7 @@ and never 3. A message says what, which and what was found; the hint says what t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -135,6 +136,22 @@ ERROR_TYPES: dict[str, type[JobError]] = {
     )
 }  # fmt: skip
 """By class name: how an error crosses from the worker process to the parent."""
+
+
+TOOL_ERRORS = (JobError, OSError)
+"""What ends a command line with a word instead of a traceback."""
+
+
+def as_job_error(error: JobError | OSError) -> JobError:
+    """The error itself, or what the operating system says as a lack of the machine's."""
+    return error if isinstance(error, JobError) else ResourceError(str(error))
+
+
+def tell(error: JobError | OSError) -> int:
+    """Says on stderr why a command line ends, and returns its exit code."""
+    named = as_job_error(error)
+    sys.stderr.write(f"{named.wire_text}\n")
+    return named.exit_code
 
 
 def disk_full(error: OSError, where: Path) -> ResourceError:
