@@ -22,8 +22,9 @@ from mmtrain.config.build import TASKS
 from mmtrain.engine.hooks import BrowseHook, DescriptionHook, DivergenceHook, MessageHook, StopHook
 from mmtrain.engine.messages import MessageWriter
 from mmtrain.engine.resume import ResumableLoop, ResumeHook, choose_checkpoint
+from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.seeding import SeedHook
-from mmtrain.engine.start import write_start
+from mmtrain.engine.start import fitting, write_start
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe, load_recipe
 from trainer_sdk.errors import ConfigError
@@ -119,17 +120,18 @@ def _prepare_weights(runner: Runner, plan: TrainPlan, writer: MessageWriter | No
     """
     if writer is not None:
         assert plan.weights_file is not None
-        told = write_start(
-            Path(plan.weights_file),
-            Path(runner.cfg.load_from),
-            runner.model.module if is_model_wrapper(runner.model) else runner.model,
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        start = fitting(
+            load_checkpoint_safely(Path(plan.weights_file), plan.weights.value),
+            model,
             name=plan.weights.value,
             recipe=plan.recipe,
             class_names=plan.class_names,
             keypoint_names=plan.keypoints.names if plan.keypoints else (),
             shapes_with_one_more=lambda: _shapes(plan, (*plan.class_names, "one more")),
         )
-        writer.say(told)
+        write_start(start, model, Path(runner.cfg.load_from))
+        writer.say(start.told)
     barrier()
 
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from mmtrain.engine.messages import WeightsLoaded
-from mmtrain.engine.safe_load import load_checkpoint_safely
 from trainer_sdk.errors import CheckpointError
 
 State = dict[str, Tensor]
@@ -46,41 +45,6 @@ class Start(NamedTuple):
     told: WeightsLoaded
 
 
-def write_start(
-    source: Path,
-    target: Path,
-    model: nn.Module,
-    *,
-    name: str,
-    recipe: str,
-    class_names: tuple[str, ...],
-    keypoint_names: tuple[str, ...] = (),
-    shapes_with_one_more: Callable[[], Shapes],
-) -> WeightsLoaded:
-    """Writes what fits of `source` for MMEngine's `load_from`.
-
-    Args:
-        name: what people call the file.
-        shapes_with_one_more: of the model's tensors if it had one more class; called only when it matters.
-
-    Raises:
-        CheckpointError: no checkpoint, one that is not safe, or one of another model.
-    """
-    start = fitting(
-        load_checkpoint_safely(source, name),
-        model,
-        name=name,
-        recipe=recipe,
-        class_names=class_names,
-        keypoint_names=keypoint_names,
-        shapes_with_one_more=shapes_with_one_more,
-    )
-    state = OrderedDict(start.state)
-    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # names are today's: nothing to convert
-    torch.save({"state_dict": state, "meta": {}}, target)
-    return start.told
-
-
 def fitting(
     checkpoint: dict[str, Any],
     model: nn.Module,
@@ -91,7 +55,15 @@ def fitting(
     keypoint_names: tuple[str, ...] = (),
     shapes_with_one_more: Callable[[], Shapes],
 ) -> Start:
-    """Raises: CheckpointError for weights of another model."""
+    """What of `checkpoint` may be loaded into `model`.
+
+    Args:
+        name: what people call the file.
+        shapes_with_one_more: of the model's tensors if it had one more class; called only when it matters.
+
+    Raises:
+        CheckpointError: no weights, or those of another model.
+    """
     wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items() if not key.endswith(UNTRAINED)}
     found = _in_the_models_words(_bare_state(checkpoint, name), model, wanted)
     same_shape = {key for key, shape in wanted.items() if key in found and tuple(found[key].shape) == shape}
@@ -111,6 +83,13 @@ def fitting(
     )
     counters = {key for key in found if key.endswith(UNTRAINED) and key.rpartition(".")[0] + ".running_mean" in taken}
     return Start({key: found[key] for key in (*taken, *counters)}, told)
+
+
+def write_start(start: Start, model: nn.Module, target: Path) -> None:
+    """A file for MMEngine's `load_from`, with what fits and nothing else."""
+    state = OrderedDict(start.state)
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # names are today's: nothing to convert
+    torch.save({"state_dict": state, "meta": {}}, target)
 
 
 def _bare_state(checkpoint: dict[str, Any], name: str) -> OrderedDict[str, Tensor]:

@@ -205,14 +205,12 @@ def test_keypoints_in_other_places_are_told(meta: dict[str, Any]) -> None:
 
 
 def test_the_clean_file_is_all_that_mmengine_needs(tmp_path: Path) -> None:
-    source, target = tmp_path / "best.pth", tmp_path / "start.pth"
-    torch.save({"state_dict": weights(80), "optimizer": {"lr": 1.0}}, source)
+    target = tmp_path / "start.pth"
     model = Model()
-    told = write_start(
-        source, target, model, name="b", recipe="r", class_names=CLASSES, shapes_with_one_more=lambda: shapes(4)
-    )
+    start = start_of({"state_dict": weights(80), "optimizer": {"lr": 1.0}}, model)
+    write_start(start, model, target)
     clean = torch.load(target, weights_only=True)
     missing, unexpected = model.load_state_dict(clean["state_dict"], strict=False)
-    assert missing == told.reinitialised
+    assert missing == start.told.reinitialised
     assert unexpected == []
     assert clean["meta"] == {}
