@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from typing import Any
 
 from mmtrain.config import pipelines
 from mmtrain.config.files import DatasetFiles, Split
+from mmtrain.config.model import model_for, set_model_slot
 from mmtrain.config.pipelines import train_pipeline
-from mmtrain.config.slots import drop_downloads, replace_sync_bn, set_slot
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe
 from trainer_sdk.tasks import Task
@@ -19,8 +18,6 @@ __all__ = ["build_model", "dataset", "evaluator", "test_pipeline", "train_pipeli
 
 Dict = dict[str, Any]
 
-NO_OBJECT_WEIGHT = 0.1
-"""Of the class "no object" in Mask2Former's loss (arXiv:2112.01527, appendix; upstream's class_weight ends in it)."""
 DINO_STRIDES = (8, 16, 32, 64)
 """Of the four feature maps that DINO-4scale takes its queries from."""
 STRIDE = 32
@@ -33,32 +30,16 @@ BORDER = {
 
 def build_model(model: Dict, recipe: Recipe, plan: TrainPlan) -> Dict:
     """Upstream's model with our class count, sizes and frozen stages, and no download of its own."""
-    model = copy.deepcopy(model)
-    for slot in recipe.class_slots:
-        set_slot(model, slot.removeprefix("model."), len(plan.class_names))
-    for slot in recipe.class_weight_slots:
-        weights = plan.class_weights.value or (1.0,) * len(plan.class_names)
-        set_slot(model, slot.removeprefix("model."), [*weights, NO_OBJECT_WEIGHT])
+    model = model_for(model, recipe, plan)
     if plan.class_weights.value:
         for slot in recipe.class_loss_slots:  # the last weight is the background's
-            set_slot(model, f"{slot.removeprefix('model.')}.class_weight", [*plan.class_weights.value, 1.0], new=True)
-    drop_downloads(model)  # weights come from `load_from` or from nowhere
-    _set_backbone(model["backbone"], plan)
+            set_model_slot(model, f"{slot}.class_weight", [*plan.class_weights.value, 1.0], new=True)
     # Upstream YOLOX's change of size between batches, Mask2Former's padding to 1024 px: the size is the plan's to say.
     model["data_preprocessor"].pop("batch_augments", None)
     if model["type"] == "DINO":
         width, height = (int(side * min(1, 2 * pipelines.smallest_scale(plan))) for side in plan.imgsz.value)
         model["data_preprocessor"]["pad_size_divisor"] = padding_for_queries(model["num_queries"], (width, height))
-    if not plan.sync_bn.value:
-        replace_sync_bn(model)
     return model
-
-
-def _set_backbone(backbone: Dict, plan: TrainPlan) -> None:
-    backbone["frozen_stages"] = plan.backbone_frozen_stages.value
-    backbone["norm_eval"] = plan.norm_eval.value
-    if plan.from_scratch and "requires_grad" in backbone.get("norm_cfg", {}):
-        backbone["norm_cfg"]["requires_grad"] = True  # DETR, FCOS freeze ImageNet's; a random one must learn
 
 
 def padding_for_queries(queries: int, imgsz: tuple[int, int]) -> int:

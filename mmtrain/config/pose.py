@@ -6,13 +6,12 @@ truth's, and a crop's class is its box's. RTMO finds the objects by itself, of o
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from converters.pose_files import dataset_info
 from mmtrain.config.files import DatasetFiles, Split
+from mmtrain.config.model import model_for, set_model_slot
 from mmtrain.config.pose_pipelines import codec, test_pipeline, train_pipeline
-from mmtrain.config.slots import drop_downloads, replace_sync_bn, set_slot
 from mmtrain.plan import KeypointLayout, TrainPlan
 from mmtrain.recipes import Recipe, load_recipe
 
@@ -32,19 +31,14 @@ LAST_STAGE = {"loss_mle": 5.0, "loss_oks": 10.0}
 
 def build_model(model: Dict, recipe: Recipe, plan: TrainPlan) -> Dict:
     """Upstream's model with our points, sizes and frozen stages, and no download of its own."""
-    model = copy.deepcopy(model)
+    model = model_for(model, recipe, plan)
     for slot in recipe.keypoint_slots:
-        set_slot(model, slot.removeprefix("model."), len(_points(plan).names))
-    drop_downloads(model)  # weights come from `load_from` or from nowhere
-    model["backbone"]["frozen_stages"] = plan.backbone_frozen_stages.value
-    model["backbone"]["norm_eval"] = plan.norm_eval.value
+        set_model_slot(model, slot, len(_points(plan).names))
     model["data_preprocessor"].pop("batch_augments", None)  # RTMO's change of size: it is the plan's to say
     if recipe.one_stage:
         _set_one_stage(model, plan)
     else:
         _set_top_down(model, recipe, plan)
-    if not plan.sync_bn.value:
-        replace_sync_bn(model)
     return model
 
 
