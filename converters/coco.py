@@ -69,15 +69,6 @@ class CocoAnnotation(msgspec.Struct, frozen=True, omit_defaults=True):
     num_keypoints: int | None = None
 
 
-class CocoDataset(msgspec.Struct, frozen=True):
-    """One file. ``info`` is not optional in practice: ``COCO.loadRes`` copies it."""
-
-    info: dict[str, str]
-    images: list[CocoImage]
-    annotations: list[CocoAnnotation]
-    categories: list[CocoCategory]
-
-
 class ObjectTable(NamedTuple):
     """All objects of a split, one row each, in the order of their ids."""
 
@@ -176,7 +167,7 @@ def _keypoints(objects: ObjectTable) -> Iterable[tuple[list[float] | None, int |
 
 def encode_coco(split: CocoSplit) -> Iterator[bytes]:
     """The annotation file, piece by piece; equal splits give equal bytes."""
-    yield b'{"info":' + msgspec.json.encode(split.info)
+    yield b'{"info":' + msgspec.json.encode(split.info)  # not optional in practice: COCO.loadRes copies it
     yield b',"images":' + msgspec.json.encode(split.images)
     yield b',"categories":' + msgspec.json.encode(split.categories)
     yield b',"annotations":['
@@ -192,8 +183,3 @@ def write_coco(split: CocoSplit, path: Path) -> None:
     with temporary.open("wb") as file:
         file.writelines(encode_coco(split))
     temporary.replace(path)
-
-
-def decode_coco(raw: bytes) -> CocoDataset:
-    """For files written by us, not for COCO files of other origin (`read_dice` reads those)."""
-    return msgspec.json.decode(raw, type=CocoDataset)

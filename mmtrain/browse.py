@@ -106,7 +106,7 @@ def of_dataset(options: argparse.Namespace, scratch: Path) -> Source:
     config = _request(options)
     ref = DatasetRef(id=options.source.resolve().name, path=str(options.source), version_hash=None)
     spec = TrainSpec(job_id="browse", task=recipe.task, model_name=recipe.name, dataset=ref, config=config)
-    machine = look_at_machine({"CUDA_VISIBLE_DEVICES": ""}, scratch)
+    machine = look_at_machine({"CUDA_VISIBLE_DEVICES": ""})
     check_request(config, recipe, machine)
     with Display("checking", unit="images") as display:
         fetched = fetch(ref, recipe.task, Settings.from_env(os.environ), display)

@@ -1,4 +1,4 @@
-"""What this machine gives a job: cores, GPUs, memory, shared memory, disk. Asked without torch."""
+"""What this machine gives a job: cores, GPUs, shared memory, a compiler. Asked without torch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,16 @@ class Machine(BaseModel):
     gpus: tuple[str, ...]
     """Names of the visible GPUs."""
     shm_free_bytes: int
-    disk_free_bytes: int
     compiler: bool = True
     """A C++ compiler, which torch.compile calls; Triton calls one too."""
 
 
-def look_at_machine(environ: Mapping[str, str], workspace_dir: Path) -> Machine:
+def look_at_machine(environ: Mapping[str, str]) -> Machine:
     """What is there now."""
     return Machine(
         cores=available_cores(),
         gpus=visible_gpus(environ),
         shm_free_bytes=shutil.disk_usage(SHM).free if SHM.is_dir() else 0,
-        disk_free_bytes=shutil.disk_usage(workspace_dir).free,
         compiler=any(shutil.which(name) for name in (environ.get("CXX", "g++"), "g++", "clang++")),
     )
 

@@ -20,7 +20,6 @@ from bench_environment import bench_python
 
 ROOT = Path(__file__).resolve().parent.parent
 ANNOTATIONS_AN_IMAGE = 10
-CORNERS = 8
 CLASSES = 80
 BODIES = 20_011
 """Different polygons to draw from: a prime, so that neighbours differ from image to image."""

@@ -88,8 +88,3 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         ),
     ),
 )
-
-
-def variable_names() -> frozenset[str]:
-    """All of them."""
-    return frozenset(variable.name for _, group in VARIABLES for variable in group)

@@ -44,7 +44,6 @@ class FetchedDataset:
     root: Path
     """Paths are below this; the folder may not exist when nothing had to be downloaded."""
     dice: DiceDataset
-    annotation_file: str
     sha256: str
     """Over the bytes of every annotations*.json below the data set, in key order (contract 4.5)."""
     image_paths: dict[str, str]
@@ -128,7 +127,6 @@ def _located(ref: DatasetRef, source: Source, task: Task | None, root: Path) -> 
     return FetchedDataset(
         root=root if source.bucket is None else root / entry_name(ref.id, sha256),
         dice=dice,
-        annotation_file=name,
         sha256=sha256,
         image_paths=locate_images(dice, *where),
         other_paths={**labels, **locate_masks(dice, task or Task.SEMANTIC, *where)},

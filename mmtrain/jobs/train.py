@@ -32,7 +32,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     for note in spec.notes:
         session.log(note, level="WARNING")
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
-        machine = look_at_machine(session.environ, space.folder)
+        machine = look_at_machine(session.environ)
         model = chosen_model(spec, machine, session.settings, space.work)
     with session.step("fetch"), Display("fetching", unit="images") as display:
         copied = spec.config.data_access == "copy"

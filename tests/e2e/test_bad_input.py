@@ -53,10 +53,6 @@ def edit(folder: Path, change: Callable[[Document], None]) -> None:
     (folder / ANNOTATIONS).write_bytes(orjson.dumps(document))
 
 
-def first_box(document: Document) -> Document:
-    return dict(document["images"][0]["annotations"][0])
-
-
 # The request ---------------------------------------------------------------------------------------------------------
 
 

@@ -94,7 +94,7 @@ def plan_of(spec: TrainSpec) -> TrainPlan:
     known = {"has_boxes": True, "has_masks": False, "has_keypoints": False, "has_mask_files": False, "num_classes": 2}
     counts = {"train": 100, "val": 10, "test": 10}
     profile = DatasetProfile(**unknown, **known, images=counts, objects=counts, objects_per_class={})
-    machine = Machine(cores=2, gpus=(), shm_free_bytes=2**33, disk_free_bytes=2**36)
+    machine = Machine(cores=2, gpus=(), shm_free_bytes=2**33)
     names = ("red", "white")
     return make_plan(
         spec, load_recipe("rtmdet-tiny"), machine, class_names=names, profile=profile, weights_file=None

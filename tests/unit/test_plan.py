@@ -20,8 +20,8 @@ from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
 from trainer_sdk.tasks import Task
 
 GIB = 2**30
-CPU = Machine(cores=2, gpus=(), shm_free_bytes=8 * GIB, disk_free_bytes=100 * GIB)
-FOUR_GPUS = Machine(cores=16, gpus=("H200",) * 4, shm_free_bytes=8 * GIB, disk_free_bytes=100 * GIB)
+CPU = Machine(cores=2, gpus=(), shm_free_bytes=8 * GIB)
+FOUR_GPUS = Machine(cores=16, gpus=("H200",) * 4, shm_free_bytes=8 * GIB)
 
 
 def profile_of(train_images: int, **fields: Any) -> DatasetProfile:
