@@ -76,7 +76,13 @@ class MessageHook(Hook):
             if name.startswith("train/") and "loss" in name
         }
         self._writer.say(
-            EpochEnd(epoch=runner.epoch + 1, iteration=runner.iter, losses=losses, lr=_learning_rate(runner))
+            EpochEnd(
+                epoch=runner.epoch + 1,
+                iteration=runner.iter,
+                losses=losses,
+                lr=_learning_rate(runner),
+                data_share=_data_share(scalars, per_epoch),
+            )
         )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -170,6 +176,14 @@ class BrowseHook(Hook):
         except Exception as error:  # noqa: BLE001 - pictures for the report are no reason to lose a training
             traceback.print_exc()  # worker.log
             Shown(problem=f"{type(error).__name__}: {error}").write(self._folder)
+
+
+def _data_share(scalars: dict[str, Any], iterations: int) -> float | None:
+    """Of the last iterations, as MMEngine's IterTimerHook took them: `data_time` is a part of `time`."""
+    if "train/time" not in scalars:
+        return None
+    whole_s = float(scalars["train/time"].mean(iterations))
+    return float(scalars["train/data_time"].mean(iterations)) / whole_s if whole_s > 0 else None
 
 
 def _learning_rate(runner: Runner) -> float:

@@ -66,6 +66,8 @@ class EpochEnd(_Message):
     iteration: int
     losses: Numbers
     lr: Number
+    data_share: Number = None
+    """Of the time of its iterations, spent waiting for data, 0..1."""
 
 
 class Validated(_Message):

@@ -20,6 +20,8 @@ from mmtrain.engine.messages import (
 )
 from mmtrain.jobs.starting import start_in_words
 from mmtrain.jobs.tracking import Tracker
+from mmtrain.jobs.waiting import Waiting
+from mmtrain.machine import available_cores
 from mmtrain.metrics import per_class_ap, report_metrics, report_name, ui_metrics
 from mmtrain.plan import TrainPlan
 from mmtrain.reports.models import Curves, Metrics, ValidationPoint
@@ -47,6 +49,7 @@ class Narrator:
         self._tracker = tracker
         self._display = display
         self._iters = plan.iters_per_epoch.value * plan.epochs.value
+        self._waiting = Waiting(plan, available_cores())
         self._train_curve: list[Metrics] = []
         self._validation_curve: list[ValidationPoint] = []
         self._untold: EpochEnd | None = None
@@ -90,6 +93,8 @@ class Narrator:
         elif isinstance(news, EpochEnd):
             self._untold = news  # told together with its validation, if one follows: the platform keeps one row a call
             self._train_curve.append(_train_point(news))
+            if advice := self._waiting.hear(news):
+                self.note(advice)
         elif isinstance(news, Validated):
             self._validated(news)
         elif isinstance(news, Predicting):
@@ -171,7 +176,8 @@ class Narrator:
 
 
 def _train_point(news: EpochEnd) -> Metrics:
-    return {"epoch": news.epoch, "iteration": news.iteration, "lr": news.lr, **news.losses}
+    about = {"epoch": news.epoch, "iteration": news.iteration, "lr": news.lr, "data_share": news.data_share}
+    return {**about, **news.losses}
 
 
 def _validation_point(news: Validated) -> ValidationPoint:

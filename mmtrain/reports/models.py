@@ -122,10 +122,16 @@ class ValidationPoint(Value):
 
 
 class Curves(Value):
-    """`train` points are flat: epoch, iteration, lr and every key that contains "loss"."""
+    """`train` points are flat: epoch, iteration, lr, data_share and every key that contains "loss"."""
 
     train: list[Metrics] = []
     validation: list[ValidationPoint] = []
+
+    @property
+    def data_share(self) -> float | None:
+        """Of the training's time, spent waiting for data, 0..1: the mean of its epochs."""
+        shares = [share for point in self.train if (share := point.get("data_share")) is not None]
+        return sum(shares) / len(shares) if shares else None
 
 
 class Finding(BaseModel):

@@ -88,7 +88,8 @@ def report(split: tuple[Path, Path]) -> TrainReport:
         dataset_id="cells",
         best_epoch=2,
         curves=Curves(
-            train=[{"epoch": e / 10, "loss": 3.0 / (e + 1), "loss_cls": math.inf, "lr": 1e-3} for e in range(900)],
+            train=[{"epoch": e / 10, "loss": 3.0 / (e + 1), "loss_cls": math.inf, "lr": 1e-3} for e in range(900)]
+            + [{"epoch": 90, "data_share": 0.3}],
             validation=[ValidationPoint(epoch=e, metrics={"mAP@0.5:0.95": 0.1 * e, "odd $name": None}) for e in (1, 2)],
         ),
         findings=[Finding(code="c", severity="warning", title=NASTY, count=3, examples=[NASTY, {"id": 4}])],
@@ -124,6 +125,7 @@ def test_the_page_is_self_contained_and_escaped(report: TrainReport, samples: li
     assert page.tags.count("img") == 24  # truth and prediction
     assert page.tags.count("svg") == 5
     assert "58.2 MB" in html
+    assert "30 % went by waiting for data" in html
 
 
 def test_a_bare_report_says_what_is_missing() -> None:
@@ -134,6 +136,7 @@ def test_a_bare_report_says_what_is_missing() -> None:
     html = render_html(bare)
     assert html.count('<p class="soft small">') == 10
     assert "<svg" not in html
+    assert "waiting for data" not in html
 
 
 def test_many_classes_keep_their_colours_and_lose_their_counts(report: TrainReport) -> None:
