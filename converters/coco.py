@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from converters.dice import DiceAnnotation
 from converters.geometry import XYWH
 from converters.json_pieces import NULL, joined
+from converters.whole_file import write_whole
 
 Rle = dict[str, Any]
 """``{"size": [height, width], "counts": [runs] or "compressed"}``, column by column, background first."""
@@ -179,7 +180,4 @@ def encode_coco(split: CocoSplit) -> Iterator[bytes]:
 
 def write_coco(split: CocoSplit, path: Path) -> None:
     """The file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.writelines(encode_coco(split))
-    temporary.replace(path)
+    write_whole(path, encode_coco(split))

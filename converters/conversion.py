@@ -14,7 +14,7 @@ from converters.coco import CocoCategory, CocoImage, CocoSplit, write_coco
 from converters.collection import collection_paused
 from converters.dice import DiceDataset, Id
 from converters.dice_to_coco import SHAPE_OF_TASK, Classes, coco_categories, index_classes
-from converters.findings import Finding, FindingCounter
+from converters.findings import Finding, FindingCounter, blocking, refuse_blocked
 from converters.keypoints import KeypointSchema
 from converters.labels import read_labels
 from converters.mask_list import MASKS, write_mask_list
@@ -34,7 +34,8 @@ from converters.semantic import (
 from converters.shape_columns import WITH_MASKS, Seen
 from converters.split import SPLIT_NAMES, SplitName, resolve_split
 from converters.used import UsedImage, used_images
-from trainer_sdk.errors import ConfigError, DatasetError
+from converters.whole_file import write_whole
+from trainer_sdk.errors import ConfigError
 from trainer_sdk.tasks import Task
 
 ID_MAP_FILE = "id_map.json"
@@ -82,13 +83,11 @@ class Conversion:
     @property
     def blocking(self) -> tuple[Finding, ...]:
         """Findings that forbid training."""
-        return tuple(finding for finding in self.findings if finding.severity == "blocks")
+        return blocking(self.findings)
 
     def raise_if_blocked(self) -> None:
-        """Raises one DatasetError that names every blocking finding with its remedy."""
-        if self.blocking:
-            problems = [f"{finding.text} - {finding.hint}" for finding in self.blocking]
-            raise DatasetError.of_problems("The data set cannot be trained on", problems)
+        """Raises: DatasetError."""
+        refuse_blocked(self.findings)
 
 
 @collection_paused()
@@ -169,9 +168,7 @@ def write_conversion(conversion: Conversion, folder: Path, locate: Callable[[str
         write_coco(split, folder / f"{name}.json")
     if conversion.keypoints is not None:
         write_pose_files(conversion.splits, conversion.keypoints, folder)
-    temporary = folder / f".{ID_MAP_FILE}.tmp"
-    temporary.write_bytes(msgspec.json.encode(conversion.id_map))
-    temporary.replace(folder / ID_MAP_FILE)
+    write_whole(folder / ID_MAP_FILE, [msgspec.json.encode(conversion.id_map)])
 
 
 def _in_masks(used: list[UsedImage], pixels: PixelClasses | None, masks: Masks) -> dict[str, set[int] | None]:

@@ -19,6 +19,7 @@ from converters.dice import DiceAnnotation, DiceClass, DiceDataset, DiceImage
 from converters.json_pieces import NULL, decode_each, joined
 from converters.layout import annotation_file_names
 from converters.split import SPLIT_NAMES
+from converters.whole_file import write_whole
 from trainer_sdk.tasks import Task
 
 FORMAT_VERSION = "1.0"
@@ -72,10 +73,8 @@ def write_dice(dataset: DiceDataset, task: Task, folder: Path, **header: Any) ->
     """Writes the file under the name that the task asks for, whole or not at all; ``header`` as in `encode_dice`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / annotation_file_names(task)[0]
-    temporary = path.with_name(f".{path.name}.tmp")
-    with collection_paused(), temporary.open("wb") as file:
-        file.writelines(encode_dice(dataset, task, **header))
-    temporary.replace(path)
+    with collection_paused():
+        write_whole(path, encode_dice(dataset, task, **header))
     return path
 
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from converters.geometry import XYWH
+from trainer_sdk.errors import DatasetError
 
 Severity = Literal["blocks", "repaired", "warns", "info"]
 
@@ -45,6 +46,19 @@ class Finding(BaseModel):
         shown = "; ".join(self.examples)
         more = "; ..." if self.count > len(self.examples) > 0 else ""
         return f"{self.code} {self.title} ({self.count})" + (f": {shown}{more}" if shown else "")
+
+
+def blocking(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Those that forbid training."""
+    return tuple(finding for finding in findings if finding.severity == "blocks")
+
+
+def refuse_blocked(findings: Iterable[Finding]) -> None:
+    """Raises: DatasetError, with every finding that forbids training and its remedy."""
+    if found := blocking(findings):
+        problems = [f"{finding.text} - {finding.hint}" for finding in found]
+        hint = "docs/findings.md explains every code"
+        raise DatasetError.of_problems("the data set cannot be trained on", problems, hint=hint)
 
 
 def shorten(example: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from converters.coco import CocoSplit
+from converters.whole_file import write_whole
 
 MASKS = "masks"
 """The folder of masks and their lists, below that of the COCO files."""
@@ -33,6 +34,4 @@ def write_mask_list(split: CocoSplit, class_names: Sequence[str], path: Path) ->
         for image in split.images
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(msgspec.json.encode({"metainfo": {"classes": list(class_names)}, "data_list": entries}))
-    temporary.replace(path)
+    write_whole(path, [msgspec.json.encode({"metainfo": {"classes": list(class_names)}, "data_list": entries})])

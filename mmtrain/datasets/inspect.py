@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from converters import Conversion, Finding
 from converters.coco import CocoSplit
 from converters.dice import DiceDataset, DiceImage
-from converters.findings import FindingCounter
+from converters.findings import FindingCounter, blocking, refuse_blocked
 from converters.semantic import MaskLook, Masks, look_at_mask
 from mmtrain.datasets.columns import columns_of
 from mmtrain.datasets.fetch import FetchedDataset
@@ -25,7 +25,6 @@ from mmtrain.datasets.pool import each
 from mmtrain.datasets.profile import Contents, DatasetProfile, make_profile, tiny_objects
 from mmtrain.datasets.recommend import Recommendation, Trainable, recommend, trainable
 from mmtrain.machine import available_cores
-from trainer_sdk.errors import DatasetError
 from trainer_sdk.tasks import Task
 
 MOST_OPENED = 20_000
@@ -53,15 +52,11 @@ class Findings(BaseModel):
 
     @property
     def blocking(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.severity == "blocks")
+        return blocking(self.findings)
 
     def raise_if_blocked(self) -> None:
-        """Raises: DatasetError, with every blocking finding."""
-        if self.blocking:
-            problems = [f"{finding.text} - {finding.hint}" for finding in self.blocking]
-            raise DatasetError.of_problems(
-                "the data set cannot be trained on", problems, hint="docs/findings.md explains every code"
-            )
+        """Raises: DatasetError."""
+        refuse_blocked(self.findings)
 
 
 def look_at_images(

@@ -11,6 +11,7 @@ import torch
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     """Also after a power cut: what has the name is complete."""
+    # Of one name for every process: the next one overwrites what a kill left of hundreds of megabytes.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -34,6 +34,7 @@ from mmtrain.reports.coco_metrics import (
     pr_curves,
     read_truth,
 )
+from mmtrain.reports.known import known, mean_of_known
 from mmtrain.reports.matching import MATCH_IOU, ImageMatch, by_image, match_images
 from mmtrain.reports.models import Evaluation, ImageScore, Metrics, Ranking
 from mmtrain.reports.ranking import best_and_worst
@@ -174,8 +175,8 @@ def swapped(points: Points, flip_pairs: Pairs) -> Floats:
     for first, second in flip_pairs:
         for point, partner in ((first, second), (second, first)):
             other = np.linalg.norm(points.found[:, point] - points.truth[:, partner], axis=-1)
-            known = points.labelled[:, point] & points.labelled[:, partner] & ~np.isnan(other)
-            result[known, point] = other[known] < own[known, point]
+            both = points.labelled[:, point] & points.labelled[:, partner] & ~np.isnan(other)
+            result[both, point] = other[both] < own[both, point]
     return result
 
 
@@ -215,12 +216,12 @@ def _one_class(tables: CocoTables, counts: confusion.ClassCounts, class_id: int)
 
 
 def _point_metrics(points: Points, flip_pairs: Pairs) -> Metrics:
-    near = {part: _mean(_pck(points, part)) for part in PCK_PARTS}
+    near = {part: mean_of_known(_pck(points, part)) for part in PCK_PARTS}
     return {
         **{f"PCK@{part:g}": value for part, value in near.items()},
-        "error_px": _mean(points.distance()[points.labelled]),
-        "swapped": _mean(swapped(points, flip_pairs)),
-        "OKS": _mean(points.oks),
+        "error_px": mean_of_known(points.distance()[points.labelled]),
+        "swapped": mean_of_known(swapped(points, flip_pairs)),
+        "OKS": mean_of_known(points.oks),
         "PCK": near[_UI_PCK],
     }
 
@@ -230,10 +231,10 @@ def _by_keypoint(points: Points, names: Sequence[str], flip_pairs: Pairs) -> dic
     distance, exchanged = points.distance(), swapped(points, flip_pairs)
     near = {f"pck_{part:g}": _pck(points, part) for part in PCK_PARTS}
     return {
-        name: {key: _known(values[k]) for key, values in near.items()}
+        name: {key: known(values[k]) for key, values in near.items()}
         | {
-            "error_px": _mean(distance[points.labelled[:, k], k]),
-            "swapped": _mean(exchanged[:, k]),
+            "error_px": mean_of_known(distance[points.labelled[:, k], k]),
+            "swapped": mean_of_known(exchanged[:, k]),
             "support": int(points.labelled[:, k].sum()),
         }
         for k, name in enumerate(names)
@@ -287,12 +288,3 @@ def _xyv(annotations: Sequence[Annotation]) -> Floats:
     """(N, K, 3)."""
     flat = np.array([annotation["keypoints"] for annotation in annotations], dtype=np.float64)
     return flat.reshape(len(annotations), -1, 3)
-
-
-def _mean(values: Floats) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else None
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmtrain.reports.known import known, mean_of_known
 from mmtrain.reports.models import Evaluation, ImageScore, Metrics
 from mmtrain.reports.ranking import best_and_worst
 from trainer_sdk.tasks import Task
@@ -138,18 +139,18 @@ def _metrics(counts: PixelCounts) -> Metrics:
     return {
         "mIoU": mean_of_known(counts.iou()),
         "mAcc": mean_of_known(counts.recall()),
-        "aAcc": _known(counts.both.sum() / counts.truth.sum()) if counts.truth.any() else None,
+        "aAcc": known(counts.both.sum() / counts.truth.sum()) if counts.truth.any() else None,
         "mDice": mean_of_known(counts.dice()),
     }
 
 
 def _one_class(counts: PixelCounts, class_id: int) -> Metrics:
     return {
-        "iou": _known(counts.iou()[class_id]),
-        "acc": _known(counts.recall()[class_id]),
-        "dice": _known(counts.dice()[class_id]),
-        "precision": _known(counts.precision()[class_id]),
-        "recall": _known(counts.recall()[class_id]),
+        "iou": known(counts.iou()[class_id]),
+        "acc": known(counts.recall()[class_id]),
+        "dice": known(counts.dice()[class_id]),
+        "precision": known(counts.precision()[class_id]),
+        "recall": known(counts.recall()[class_id]),
         "support": int(counts.truth[class_id]),
         "predictions": int(counts.found[class_id]),
     }
@@ -171,16 +172,6 @@ def _image_score(image_id: int, name: str, matrix: Ints) -> ImageScore | None:
         mistakes=wrong,
         reason=f"mIoU {score:.3f}, {wrong / pixels:.1%} of the pixels wrong",
     )
-
-
-def mean_of_known(values: Floats) -> float | None:
-    """Mean without NaN; None when nothing is left."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else None
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _ratio(part: Ints, whole: Ints) -> Floats:
