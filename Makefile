@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 TORCH ?= locked
 VENV := .venv/bin
 SEED ?= 1
+PARALLEL ?= --numprocesses logical --maxprocesses 4
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
 .PHONY: help setup lock demo shapes test matrix check format real bench bench-s3 bench-stream describe fuzz image clean
@@ -23,10 +24,10 @@ shapes: setup    ## trains on drawn shapes, from scratch on the CPU, until a sco
 	$(VENV)/python scripts/shapes.py $(if $(TASK),--task $(TASK))
 
 test: setup      ## the whole suite
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
 matrix: setup    ## every recipe on tiny drawn data: builds, trains, learns, saves, loads, predicts
-	$(VENV)/python -m pytest tests/matrix
+	$(VENV)/python -m pytest $(PARALLEL) --dist loadgroup tests/matrix
 
 check: setup     ## formatter, linter, types, import rules, Dockerfile
 	$(VENV)/ruff format --check .

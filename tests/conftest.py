@@ -22,6 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 JOB_ID = 123
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several pytest processes takes its own cores, for itself and the jobs that it starts.
+
+    Two trainings on the same cores stall each other, as OpenMP's threads spin (docs/decisions/0005).
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return
+    cores, count = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    mine = cores[int(worker.removeprefix("gw")) :: count]
+    if mine:
+        os.sched_setaffinity(0, mine)
+
+
 @dataclass(frozen=True)
 class ScriptRun:
     """A job that ended."""
