@@ -55,6 +55,7 @@ METRICS: dict[Task, dict[str, tuple[str, str]]] = {
         "AP": ("OKS AP", "average precision of poses, mean over OKS 0.5 to 0.95"),
         "AP50": ("OKS AP 50", "average precision of poses at OKS 0.5"),
         "AP75": ("OKS AP 75", "average precision of poses at OKS 0.75"),
+        "AR": ("OKS AR", "average recall of poses, mean over OKS 0.5 to 0.95"),
     },
 }
 """The names that a request may use, the task's usual one first; all are better when larger."""

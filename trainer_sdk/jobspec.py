@@ -2,64 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from trainer_sdk.tasks import Task
+from trainer_sdk.values import (
+    DEVICE,
+    SWITCH,
+    Scheduler,
+    as_device,
+    as_numbers,
+    as_optimizer,
+    as_precision,
+    as_scheduler,
+    as_texts,
+    as_width_height,
+    not_empty,
+    refuse_switch,
+    takes_switches,
+)
 
 Size = tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Scheduler = Literal["step", "multistep", "cosine", "linear", "poly", "onecycle", "constant"]
-
-
-def _width_height(value: Any) -> Any:
-    """One number means a square."""
-    return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _probability(value: Any) -> Any:
-    return float(value) if isinstance(value, bool) else value
-
-
-def _optimizer(value: Any) -> Any:
-    """The platform writes optimizers small."""
-    known = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-    return known.get(value.lower(), value) if isinstance(value, str) else value
-
-
-def _scheduler(value: Any) -> Any:
-    """``CosineAnnealingLR``, ``one_cycle``, ``multi-step``, ``PolyLR`` and ``none`` under our names."""
-    if not isinstance(value, str):
-        return value
-    plain = value.lower().replace("_", "").replace("-", "").removesuffix("lr")
-    others = {"cosineannealing": "cosine", "polynomial": "poly", "none": "constant"}
-    return others.get(plain, plain if plain in get_args(Scheduler) else value)
-
-
-def _texts(value: Any) -> Any:
-    """One name needs no list."""
-    return (value,) if isinstance(value, str) else value
-
-
-def _numbers(value: Any) -> Any:
-    """One number needs no list."""
-    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _precision(value: Any) -> Any:
-    """The platform knows only on and off."""
-    return (
-        {"off": False, "none": False}.get(value, value)
-        if isinstance(value, str)
-        else "fp16"
-        if value is True
-        else value
-    )
-
-
-def _device_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Frozen(BaseModel):
@@ -75,22 +40,22 @@ class TrainConfig(Frozen):
         description="images at a time over all devices; auto: the recipe's; halved where memory runs out",
     )
     lr0: float | None = Field(None, gt=0, lt=10, description="learning rate at that batch size")
-    optimizer: Annotated[Literal["SGD", "Adam", "AdamW"] | None, BeforeValidator(_optimizer)] = Field(
+    optimizer: Annotated[Literal["SGD", "Adam", "AdamW"] | None, BeforeValidator(as_optimizer)] = Field(
         None, description="optimizer"
     )
-    device: Annotated[str | None, BeforeValidator(_device_text)] = Field(
-        None, pattern=r"^(cpu|\d+(-\d+)?(,\d+(-\d+)?)*)$", description="cpu, or GPU numbers such as 0, 0,1 or 0-3"
+    device: Annotated[str | None, BeforeValidator(as_device)] = Field(
+        None, pattern=DEVICE, description="cpu, or GPU numbers such as 0, 0,1 or 0-3; cuda:0 is 0"
     )
     workers: int | None = Field(None, ge=0, le=256, description="data loading processes per device")
-    imgsz: Annotated[Size | None, BeforeValidator(_width_height)] = Field(
+    imgsz: Annotated[Size | None, BeforeValidator(as_width_height)] = Field(
         None, description="input size in pixels: one number, or [width, height]"
     )
     seed: int = Field(42, ge=0, le=2**31 - 1, description="seed of everything random")
     pretrained: bool = Field(True, description="start from the recipe's published weights")
-    lr_scheduler: Annotated[Scheduler | None, BeforeValidator(_scheduler)] = Field(
+    lr_scheduler: Annotated[Scheduler | None, BeforeValidator(as_scheduler)] = Field(
         None, description="how the learning rate falls after warm-up"
     )
-    lr_milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, BeforeValidator(_numbers)] = Field(
+    lr_milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, BeforeValidator(as_numbers)] = Field(
         None, description="epochs after which it falls (multistep); step: one number, and again as often"
     )
     lr_gamma: float | None = Field(None, gt=0, lt=1, description="factor of each fall (step, multistep)")
@@ -105,28 +70,24 @@ class TrainConfig(Frozen):
     momentum: float | None = Field(None, ge=0, lt=1, description="momentum of SGD")
     grad_clip: float | None = Field(None, ge=0, le=1e6, description="largest L2 norm of the gradients; 0: not clipped")
     accumulate: int | None = Field(None, ge=1, le=1024, description="batches whose gradients are added up to one step")
-    mosaic: Annotated[Probability | None, BeforeValidator(_probability)] = Field(
+    mosaic: Annotated[Probability | None, SWITCH] = Field(
         None, description="probability (or true/false) of mosaic augmentation"
     )
-    mixup: Annotated[Probability | None, BeforeValidator(_probability)] = Field(
+    mixup: Annotated[Probability | None, SWITCH] = Field(
         None, description="probability (or true/false) of mixup augmentation"
     )
-    fliplr: Annotated[Probability | None, BeforeValidator(_probability)] = Field(
-        None, description="probability of a left-right flip"
-    )
-    flipud: Annotated[Probability | None, BeforeValidator(_probability)] = Field(
-        None, description="probability of an up-down flip"
-    )
+    fliplr: Annotated[Probability | None, SWITCH] = Field(None, description="probability of a left-right flip")
+    flipud: Annotated[Probability | None, SWITCH] = Field(None, description="probability of an up-down flip")
     hsv_h: Probability | None = Field(None, description="largest shift of hue, as a share of the colour circle")
     hsv_s: Probability | None = Field(None, description="largest change of saturation, as a share")
     hsv_v: Probability | None = Field(None, description="largest change of brightness, as a share")
     degrees: float | None = Field(None, ge=0, le=180, description="largest rotation, in degrees")
     translate: Probability | None = Field(None, description="largest shift, as a share of the side")
     scale: float | None = Field(None, ge=0, lt=1, description="largest change of size: 0.5 is half to one and a half")
-    random_crop: Annotated[Probability | None, BeforeValidator(_probability)] = Field(
+    random_crop: Annotated[Probability | None, SWITCH] = Field(
         None, description="probability (or true/false) of a random crop, of at least half of each side"
     )
-    copy_paste: Annotated[Probability | None, BeforeValidator(_probability)] = Field(
+    copy_paste: Annotated[Probability | None, SWITCH] = Field(
         None, description="probability (or true/false) of pasting objects of another image (instance segmentation)"
     )
     albumentations: tuple[dict[str, Any], ...] | None = Field(
@@ -137,7 +98,7 @@ class TrainConfig(Frozen):
         ge=0,
         description="last epochs without mosaic, mix-up and copy-paste, so that training ends on real images",
     )
-    amp: Annotated[bool | Literal["fp16", "bf16"], BeforeValidator(_precision)] = Field(
+    amp: Annotated[bool | Literal["fp16", "bf16"], BeforeValidator(as_precision)] = Field(
         False, description="mixed precision: fp16 (or true; GPU) or bf16"
     )
     compile: bool = Field(False, description="torch.compile the model")
@@ -146,9 +107,9 @@ class TrainConfig(Frozen):
         False,
         description="the same numbers in every run on the same machine, on a GPU where its operators can; slower",
     )
-    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0, le=1000)]] | None = Field(
-        None, description="weight of each class in the loss: balanced, or {name: weight}"
-    )
+    class_weights: Annotated[
+        Literal["balanced"] | dict[str, Annotated[float, Field(ge=0, le=1000)]] | None, BeforeValidator(not_empty)
+    ] = Field(None, description="weight of each class in the loss: balanced, or {name: weight}")
     balanced_sampling: bool | Probability | None = Field(
         None, description="show images with rare classes more often; a number: the share from which a class is not rare"
     )
@@ -158,7 +119,7 @@ class TrainConfig(Frozen):
     early_stopping_min_delta: float | None = Field(
         None, ge=0, le=1, description="what counts as an improvement, as a share of 1"
     )
-    freeze: Annotated[tuple[Annotated[str, Field(pattern=r"^[\w.]+\*?$")], ...] | None, BeforeValidator(_texts)] = (
+    freeze: Annotated[tuple[Annotated[str, Field(pattern=r"^[\w.]+\*?$")], ...] | None, BeforeValidator(as_texts)] = (
         Field(
             None,
             description="parts that do not train, by the beginning of their parameters' names, such as backbone.stem",
@@ -190,6 +151,15 @@ class TrainConfig(Frozen):
     split_config: dict[str, Any] | None = Field(
         None, description="how images are split: {method, ratio, seed, stratify, group_by, splits, exclude_images}"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1."""
+        field = cls.model_fields[str(info.field_name)]
+        if SWITCH not in field.metadata and not takes_switches(field.annotation):
+            refuse_switch(value)
+        return value
 
 
 class DatasetRef(Frozen):

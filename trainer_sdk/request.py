@@ -28,7 +28,7 @@ VARIABLES = {
 OTHER_KEYS: dict[str, tuple[str, ...]] = {
     "epochs": ("max_epochs",),
     "batch": ("batch_size",),
-    "lr0": ("learning_rate",),
+    "lr0": ("learning_rate", "lr"),
     "imgsz": ("image_size", "img_scale", "crop_size"),
     "workers": ("num_workers",),
     "seed": ("random_seed",),

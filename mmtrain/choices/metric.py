@@ -32,6 +32,7 @@ PRIMARY_METRICS: dict[Task, dict[str, str]] = {
         "map75": "coco/AP .75", "ap75": "coco/AP .75", "ap .75": "coco/AP .75",
         "map": "coco/AP", "map50-95": "coco/AP", "map@0.5:0.95": "coco/AP", "ap": "coco/AP", "oks": "coco/AP",
         "oks-ap": "coco/AP", "oks-ap@0.5": "coco/AP .5", "oks-ap@0.75": "coco/AP .75",
+        "ar": "coco/AR", "oks-ar": "coco/AR", "recall": "coco/AR",
     },
 }  # fmt: skip
 """The platform's, the report's and upstream's names for a metric, small -> upstream's."""

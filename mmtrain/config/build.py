@@ -36,6 +36,14 @@ VIS_BACKENDS = ("LocalVisBackend", "TensorboardVisBackend")
 """MMEngine's own scalars.json, and TensorBoard's event files; both below ``<work_dir>/<time>/vis_data``."""
 
 
+MENDED = {
+    "OhemCrossEntropy": "a loss of 0 instead of NaN where no pixel is hard",
+    "Albu": "albumentations drawn from the seed",
+    "Albumentation": "albumentations drawn from the seed",
+}
+"""Parts of a configuration that `mmtrain/compat.py` changes for the better, and how."""
+
+
 class TaskConfig(Protocol):
     """What depends on the task; one module each."""
 
@@ -111,10 +119,12 @@ def _model(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFiles) -> 
     return model
 
 
-def beyond_config(plan: TrainPlan) -> str:
+def beyond_config(plan: TrainPlan, config: Dict) -> str:
     """A comment for config.py on what the trainer does besides, since a configuration has no words for it."""
     done = [f"freeze={list(plan.freeze.value)}"] if plan.freeze.value else []
     done += ["channels_last=True"] if plan.channels_last.value else []
+    kinds = {str(part.get("type")).rpartition(".")[2] for part in parts(config)}
+    done += [words for kind, words in MENDED.items() if kind in kinds]
     return f"# The trainer did this besides, a run by hand does not: {', '.join(done)}.\n" if done else ""
 
 

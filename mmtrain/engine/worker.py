@@ -75,7 +75,7 @@ def run(order: WorkerOrder, work_dir: Path) -> None:
     if first:
         by_hand = Config({**config.to_dict(), "work_dir": str(job_dir / "by_hand")})  # spares the job's own checkpoints
         by_hand.dump(job_dir / "config.py")
-        _prepend(beyond_config(plan), job_dir / "config.py")
+        _prepend(beyond_config(plan, config.to_dict()), job_dir / "config.py")
     description = describe(plan, config.pretty_text, order.dataset, order.fingerprint)
     if isinstance(order.files.images, StreamedImages):
         if first:

@@ -176,6 +176,8 @@ def test_threads_are_shared_between_the_processes() -> None:
         ("rtmdet-tiny", "mAP50-95", "max", "coco/bbox_mAP"),
         ("mask-rcnn-r50", "mAP50", "max", "coco/segm_mAP_50"),
         ("mask-rcnn-r50", "bbox_mAP", "max", "coco/bbox_mAP"),
+        ("rtmpose-t", "AR", "max", "coco/AR"),
+        ("rtmo-s", "OKS-AR", None, "coco/AR"),
     ],
 )
 def test_primary_metric_names(model: str, asked: str | None, mode: str | None, metric: str) -> None:

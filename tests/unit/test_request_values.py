@@ -9,6 +9,7 @@ import pytest
 from tests.request_forms import problem, read
 from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.request import REFUSED
+from trainer_sdk.values import SWITCH
 
 
 @pytest.mark.parametrize("key", sorted(REFUSED))
@@ -24,9 +25,58 @@ def test_devices(device: str) -> None:
     assert read({"basic": {"device": device}}, DEVICE=device).config.device == device
 
 
-@pytest.mark.parametrize("device", ["cuda:0", "gpu", "0,", "-1", True])
+@pytest.mark.parametrize(
+    ("written", "device"),
+    [("cuda:0", "0"), ("cuda", "0"), ("cuda:1,cuda:3", "1,3"), ("cuda:0-3", "0-3"), ("CPU", "cpu"), ("0, 1", "0,1")],
+)
+def test_devices_in_other_words(written: str, device: str) -> None:
+    assert read({"device": written}).config.device == device
+    assert read(DEVICE=written).config.device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "0,", "-1", True, "cuda:", "mps"])
 def test_devices_that_are_none(device: Any) -> None:
     assert "CONFIG.device=" in problem({"device": device})
+
+
+def test_a_word_for_some_gpu_is_answered_with_what_to_write() -> None:
+    assert "write 0 for the first GPU, 0,1 or 0-3 for several, or cpu" in problem(DEVICE="gpu")
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_switch_is_no_number(switch: bool) -> None:
+    numeric = [
+        name for name, field in TrainConfig.model_fields.items() if field.annotation in (int | None, float | None)
+    ]
+    plain = [name for name in numeric if SWITCH not in TrainConfig.model_fields[name].metadata]
+    assert {"epochs", "lr0", "workers", "grad_clip"} <= {*plain}
+    for name in {*plain, "batch", "seed", "val_interval", "lr_milestones", "inspect_images"} - {"early_stopping"}:
+        assert f"CONFIG.{name}={switch}: true and false cannot stand here" in problem({name: switch})
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"lr_milestones": [True, 8]},
+        {"imgsz": [640, True]},
+        {"val_interval": [[0, True]]},
+        {"class_weights": {"a": True}},
+    ],
+)
+def test_nor_is_one_in_a_list(inside: dict[str, Any]) -> None:
+    (name,) = inside
+    message = problem(inside)
+    assert f"CONFIG.{name}=" in message and "true and false cannot stand here" in message
+
+
+@pytest.mark.parametrize("nothing", [{"class_weights": {}}, {"lr_milestones": []}, {"class_weights": "{}"}])
+def test_an_empty_wish_is_none(nothing: dict[str, Any]) -> None:
+    assert "it is empty: leave it out" in problem(nothing)
+
+
+def test_lr_is_the_learning_rate() -> None:
+    assert read({"lr": 0.02}).config.lr0 == 0.02
+    assert "CONFIG.lr0=0.1" in problem({"lr": 0.02, "lr0": 0.1})
 
 
 @pytest.mark.parametrize(("given_size", "size"), [(640, (640, 640)), (640.0, (640, 640)), ([1280, 736], (1280, 736))])

@@ -182,10 +182,19 @@ def test_switches_reach_mmengine() -> None:
 
 
 def test_config_py_says_what_the_trainer_did_besides() -> None:
-    said = beyond_config(plan_of(freeze=["backbone.stem"], channels_last=True))
+    said = beyond_config(plan_of(freeze=["backbone.stem"], channels_last=True), config_of())
     assert said.startswith("# ") and said.endswith("\n")
     assert "freeze=['backbone.stem'], channels_last=True" in said
-    assert beyond_config(plan_of()) == ""
+    assert beyond_config(plan_of(), config_of(hsv_h=0, hsv_s=0, hsv_v=0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [({"type": "OhemCrossEntropy"}, "0 instead of NaN"), ({"type": "mmdet.Albu"}, "drawn from the seed")],
+)
+def test_config_py_says_what_was_mended(part: dict[str, Any], said: str) -> None:
+    assert said in beyond_config(plan_of(), {"somewhere": [part]})
+    assert "drawn from the seed" in beyond_config(plan_of(), config_of(hsv_h=0.1))
 
 
 def test_compiling_needs_a_compiler() -> None:
