@@ -51,6 +51,15 @@ def upstream_config(recipe: Recipe) -> dict[str, Any]:
     return config
 
 
+def runnable(values: dict[str, Any]) -> Config:
+    """MMEngine's form of a configuration.
+
+    Not formatted by yapf: that takes seconds, and MMEngine asks for the text four times at the start and with every
+    checkpoint. Without it, it is indented Python all the same.
+    """
+    return Config(values, format_python_code=False)
+
+
 def fit(
     config: Config,
     plan: TrainPlan,

@@ -55,11 +55,9 @@ def run(order: WorkerOrder, work_dir: Path) -> None:
     compat.apply()
     plan, recipe = order.plan, load_recipe(order.plan.recipe, order.plan.task)
     compat.import_framework(recipe.base.partition("::")[0])
-    from mmengine.config import Config
-
     from mmtrain.engine import stream
     from mmtrain.engine.checkpoints import describe, publish_curves, publish_resumable, publish_weights
-    from mmtrain.engine.fit import fit, upstream_config
+    from mmtrain.engine.fit import fit, runnable, upstream_config
     from mmtrain.engine.infer import load_weights, predict, predict_masks
     from mmtrain.engine.safe_load import let_mmengine_load_safely
     from mmtrain.engine.saving import let_mmengine_save_atomically
@@ -71,9 +69,10 @@ def run(order: WorkerOrder, work_dir: Path) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses to be deterministic
     first = int(os.environ.get("RANK", "0")) == 0
     job_dir = work_dir.parent
-    config = Config(build_config(upstream_config(recipe), recipe, plan, order.files, work_dir))
+    config = runnable(build_config(upstream_config(recipe), recipe, plan, order.files, work_dir))
     if first:
-        by_hand = Config({**config.to_dict(), "work_dir": str(job_dir / "by_hand")})  # spares the job's own checkpoints
+        apart = str(job_dir / "by_hand")  # spares the job's own checkpoints
+        by_hand = runnable({**config.to_dict(), "work_dir": apart})
         by_hand.dump(job_dir / "config.py")
         _prepend(beyond_config(plan, config.to_dict()), job_dir / "config.py")
     description = describe(plan, config.pretty_text, order.dataset, order.fingerprint)

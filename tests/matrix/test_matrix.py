@@ -21,7 +21,7 @@ from mmtrain import compat
 from mmtrain.config.build import build_config
 from mmtrain.config.slots import parts
 from mmtrain.engine.checkpoints import describe, publish_weights
-from mmtrain.engine.fit import Fitted, fit, upstream_config
+from mmtrain.engine.fit import Fitted, fit, runnable, upstream_config
 from mmtrain.engine.infer import load_weights
 from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import Recipe, all_recipes
@@ -97,7 +97,7 @@ def plan_of(recipe: Recipe, drawn: Drawn) -> TrainPlan:
 def config_of(recipe: Recipe, plan: TrainPlan, drawn: Drawn, folder: Path) -> Config:
     base = upstream_config(recipe)
     make_light(base["model"])
-    return Config(build_config(base, recipe, plan, drawn.files, folder / "work"))
+    return runnable(build_config(base, recipe, plan, drawn.files, folder / "work"))
 
 
 def make_light(model: dict[str, Any]) -> None:

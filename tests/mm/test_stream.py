@@ -36,6 +36,7 @@ from mmengine.registry import DefaultScope  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from mmtrain.engine import stream as streaming  # noqa: E402
+from mmtrain.engine.fit import runnable  # noqa: E402
 
 IMAGES = 24
 NOTHING_RANDOM = dict.fromkeys(("mosaic", "mixup", "fliplr", "scale", "hsv_h", "hsv_s", "hsv_v"), 0.0)
@@ -73,7 +74,7 @@ def config_of(data: Path, images: Path | StreamedImages, workers: int) -> Config
     plan = plan_of(imgsz=64, batch=4, workers=workers, train_images=IMAGES, **NOTHING_RANDOM)
     plan = plan.model_copy(update={"class_names": ("circle", "square", "triangle")})
     files = DatasetFiles(images=images, train=data / "coco" / "train.json", val=data / "coco" / "val.json", test=None)
-    return Config(build_config(base_of(recipe), recipe, plan, files, data / "work"))
+    return runnable(build_config(base_of(recipe), recipe, plan, files, data / "work"))
 
 
 def streamed(folder: Path, cache_bytes: int) -> StreamedImages:
