@@ -6,7 +6,7 @@ SEED ?= 1
 PARALLEL ?= --numprocesses logical --maxprocesses 4
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix check format real bench bench-s3 bench-stream describe fuzz image clean
+.PHONY: help setup lock demo shapes test matrix check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -47,11 +47,19 @@ describe: setup  ## rewrites docs/environment.md, docs/findings.md, capabilities
 real: setup      ## trains on real data, locally and over S3 and HTTP, beside a plain MMDetection run (DATA=folder)
 	$(VENV)/python scripts/real.py --data $(DATA)
 
+real-models: setup ## YOLOX-tiny and Faster R-CNN from scratch on real data, much longer; goes on where it was stopped (DATA=folder)
+	$(VENV)/python scripts/real_models.py --data $(DATA)
+
 fuzz: setup      ## 10,000 damaged annotation files through the converters (SEED=1, DATA=folder)
 	$(VENV)/python scripts/fuzz.py --seed $(SEED) $(if $(wildcard $(DATA)),--data $(DATA))
 
-bench: setup     ## the converters beside datumaro and json, and how their cost grows
+bench: bench-convert bench-train ## both of these; the other two need a storage
+
+bench-convert: setup ## the converters beside datumaro and json, and how their cost grows
 	$(VENV)/python scripts/bench_convert.py
+
+bench-train: setup ## a job's training loop beside plain MMDetection, MMSegmentation, MMPose (MODELS="rtmdet-tiny ...", ROUNDS=10)
+	$(VENV)/python scripts/bench_train.py $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-s3: setup  ## fetching beside obstore, s5cmd, aiobotocore, boto3: EXTERNAL_STORAGE_{ENDPOINT,ACCESS_KEY,SECRET_KEY}
 	$(VENV)/python scripts/bench_s3.py

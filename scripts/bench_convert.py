@@ -1,4 +1,4 @@
-"""How long the converters take beside datumaro and plain ``json``, and how that grows: ``make bench``.
+"""How long the converters take beside datumaro and plain ``json``, and how that grows: ``make bench-convert``.
 
 Every run is a process of its own, from start to end; time is wall clock and CPU, memory the peak resident set.
 """
