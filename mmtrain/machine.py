@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of cgroup v2 and v1, as a container sees its own."""
 SHM = Path("/dev/shm")
+PROCESS_STATUS = Path("/proc/self/status")
 
 
 class Machine(BaseModel):
@@ -57,3 +63,35 @@ def visible_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
     names = tuple(line.strip() for line in found.stdout.splitlines() if line.strip()) if found.returncode == 0 else ()
     allowed = environ.get("CUDA_VISIBLE_DEVICES")
     return names if allowed is None else names[: len([part for part in allowed.split(",") if part.strip()])]
+
+
+class MemoryLimit(NamedTuple):
+    """How much a process of this job may have, and what says so."""
+
+    size_bytes: int
+    source: str
+
+
+def memory_limit(files: tuple[Path, ...] = CGROUP_MEMORY) -> MemoryLimit:
+    """The container's limit (cgroup), ``ulimit -d``, or the machine's memory: the least of them.
+
+    ``ulimit -v`` is not among them: it counts addresses, of which libraries take gigabytes without using any.
+    """
+    limits = [MemoryLimit(int(psutil.virtual_memory().total), "memory of this machine")]
+    for file in files:
+        words = file.read_text().strip() if file.exists() else "max"
+        if words != "max":
+            limits.append(MemoryLimit(int(words), "memory limit of the container"))
+    data_bytes, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if data_bytes != resource.RLIM_INFINITY:
+        limits.append(MemoryLimit(data_bytes, "memory limit of the process (ulimit -d)"))
+    return min(limits, key=lambda limit: limit.size_bytes)
+
+
+def peak_rss_bytes(status: Path = PROCESS_STATUS) -> int | None:
+    """The most memory this process ever had; None where the system does not say.
+
+    Not `getrusage`: its number begins with what the parent had when it started this process.
+    """
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)

@@ -1,6 +1,14 @@
 """One function for each number of a training that is more than a default: what was asked, or what is right, and why."""
 
-from mmtrain.choices.batches import batch, check_divides, check_least_batch, drop_last, training_samples
+from mmtrain.choices.batches import (
+    batch,
+    batches_to_try,
+    check_divides,
+    check_least_batch,
+    drop_last,
+    smaller_batches,
+    training_samples,
+)
 from mmtrain.choices.data import (
     AUGMENTATIONS,
     STRONG,
@@ -38,6 +46,7 @@ __all__ = [
     "augmentation",
     "balanced_sampling",
     "batch",
+    "batches_to_try",
     "check_divides",
     "check_least_batch",
     "checkpoint_interval",
@@ -55,6 +64,7 @@ __all__ = [
     "pretrained",
     "primary_metric",
     "size_problems",
+    "smaller_batches",
     "stated",
     "sync_bn",
     "task_problems",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from mmtrain.choices.decided import Decided, asked_or
@@ -10,6 +11,13 @@ from mmtrain.recipes import Recipe
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
+
+MOST_TIMES = 4
+"""The recipe's batch: the learning rate grows with the batch, and what holds for four times it is not known for ten."""
+LEAST_ITERS = 10
+"""In an epoch, when there are more images at a time than the recipe's: fewer steps learn less."""
+MOST_SHARE = 0.8
+"""Of the memory. The rest is for other pictures and sizes than those measured, and for data loading."""
 
 
 def training_samples(recipe: Recipe, profile: DatasetProfile) -> tuple[int, str]:
@@ -25,9 +33,7 @@ def training_samples(recipe: Recipe, profile: DatasetProfile) -> tuple[int, str]
 def batch(config: TrainConfig, recipe: Recipe, train_images: int, devices: int) -> Decided[int]:
     """The total over all devices, never more than there are images: an epoch needs a step."""
     if config.batch == "auto":
-        reason = (
-            "auto: the recipe's fine-tuning batch is the most that is tried, half of it where memory ends, and so on"
-        )
+        reason = "auto, not measured: the recipe's fine-tuning batch"
         wanted: Decided[int] = Decided(value=recipe.defaults.batch, origin="recipe", reason=reason)
     else:
         wanted = asked_or(config.batch, recipe.defaults.batch, "recipe's fine-tuning batch")
@@ -43,6 +49,30 @@ def batch(config: TrainConfig, recipe: Recipe, train_images: int, devices: int) 
         wanted = Decided(value=most, origin="data", reason=reason)
     check_least_batch(recipe, wanted.value, devices)
     return wanted
+
+
+def batches_to_try(usual: int, least: int, iters_per_epoch: int, *, gpu: bool) -> tuple[int, ...]:
+    """Images at a time on one device whose memory is worth measuring, growing.
+
+    A GPU begins with half of what is usual, as it is done in a second. A CPU begins with two images, which most often
+    are enough to be sure of the usual number.
+
+    Args:
+        usual: the recipe's, on one device.
+        least: the model's.
+        iters_per_epoch: with the usual batch.
+        gpu: more than usual is faster; on a CPU it is not.
+    """
+    half = max(least, usual // 2)
+    if not gpu:
+        return tuple(sorted({min(half, max(least, 2)), half, usual}))
+    times = [2**power for power in range(1, MOST_TIMES.bit_length()) if iters_per_epoch >= 2**power * LEAST_ITERS]
+    return tuple(sorted({half, usual, *(usual * time for time in times)}))
+
+
+def smaller_batches(below: int, least: int) -> tuple[int, ...]:
+    """What is tried when the smallest of `batches_to_try` was too much, growing."""
+    return tuple(itertools.takewhile(lambda batch: batch < below, (least * 2**power for power in itertools.count())))
 
 
 def check_divides(batch: int, devices: int) -> None:

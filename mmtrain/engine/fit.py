@@ -83,7 +83,7 @@ def fit(
     config.train_cfg.type = ResumableLoop.__name__
     # One more than asked for: MMEngine removes the old one before it has written the new one.
     config.default_hooks.checkpoint.max_keep_ckpts += 1
-    runner = _runner(config, plan)
+    runner = prepared_runner(config, plan)
     if plan.deterministic.value:  # where CUDA has no such operator, worker.log says so instead of ending the training
         torch.use_deterministic_algorithms(True, warn_only=True)
     go_on(runner, description["fingerprint"], plan.batch.value)
@@ -155,7 +155,9 @@ def _shapes(plan: TrainPlan, class_names: tuple[str, ...]) -> dict[str, tuple[in
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _runner(config: Config, plan: TrainPlan) -> Runner:
+def prepared_runner(config: Config, plan: TrainPlan) -> Runner:
+    """With what a configuration cannot say."""
+
     class Prepared(Runner):  # type: ignore[misc]
         def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> Any:
             prepare_model(model, plan)  # before DistributedDataParallel counts what learns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +16,8 @@ MESSAGES = "worker_messages.jsonl"
 LOG = "worker.log"
 EARLIER_LOG = "worker.earlier.log"
 STOP = "stop"
+PROBE = "probe.json"
+PROBED = "probe.jsonl"
 
 
 class WorkerOrder(BaseModel):
@@ -30,3 +33,52 @@ class WorkerOrder(BaseModel):
     """Of the training: a checkpoint with the same one is gone on with."""
     parent: int
     """Process whose end ends the worker."""
+
+
+class ProbeOrder(BaseModel):
+    """``probe.json``: which batches the memory is measured with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: TrainPlan
+    """For one device, as the probe trains on one."""
+    files: DatasetFiles
+    batches: tuple[int, ...]
+    """Images at a time on one device, growing."""
+    most_share: float
+    """Of the memory: what needs more is the last that is tried."""
+    devices: int
+    enough: int | None
+    """Nobody wants more than this: when it is sure to fit, nothing larger is tried."""
+
+
+class Tried(BaseModel):
+    """A line of ``probe.jsonl``: what some iterations with so many images on one device needed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: int
+    peak_bytes: int | None
+    """None: they did not fit."""
+    empty_bytes: int = 0
+    """What was needed before the first image."""
+    limit_bytes: int
+    limit: str
+    """What sets the limit."""
+    seconds: float
+    problem: str = ""
+
+    @property
+    def share(self) -> float:
+        """Of the memory, 0..1; infinite for what did not fit."""
+        return math.inf if self.peak_bytes is None else self.peak_bytes / self.limit_bytes
+
+    def suffices_for(self, batch: int | None, most_share: float) -> bool:
+        """Whether so many images are sure to leave enough of the memory."""
+        return batch is not None and self.at_most_bytes(batch) <= most_share * self.limit_bytes
+
+    def at_most_bytes(self, batch: int) -> float:
+        """What so many images need at most: what does not grow with them, as gradients, is counted as if it did."""
+        if self.peak_bytes is None:
+            return math.inf
+        return self.empty_bytes + (self.peak_bytes - self.empty_bytes) * max(1.0, batch / self.batch)

@@ -71,9 +71,9 @@ class Narrator:
             elif isinstance(message, Validated):
                 self._validation_curve.append(_validation_point(message))
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: Literal["INFO", "WARNING"] = "WARNING") -> None:
         """Something that the log and the report say."""
-        self._session.log(text, level="WARNING")
+        self._session.log(text, level=level)
         self.notes.append(_sentence(text))
 
     @property

@@ -12,12 +12,14 @@ from mmtrain.datasets.inspect import at_input_size, most_opened
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
 from mmtrain.jobs.access import choose_access
+from mmtrain.jobs.identity import fingerprint_of
+from mmtrain.jobs.memory import as_memory_allows
 from mmtrain.jobs.model import chosen_model, task_wanted
 from mmtrain.jobs.narrator import Narrator, tell_findings
 from mmtrain.jobs.publish import completed, publish
 from mmtrain.jobs.report import report_training, write_page_of_data
 from mmtrain.jobs.tracking import Tracker
-from mmtrain.jobs.work import Work, let_worker_train
+from mmtrain.jobs.work import Work, files_of, let_worker_train
 from mmtrain.machine import look_at_machine
 from mmtrain.plan import make_plan
 from trainer_sdk.events import Completed
@@ -68,7 +70,11 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
             keypoints=conversion.keypoints,
             shown_images=functools.partial(images_shown, columns_of(conversion.splits["train"])),
         )
-        plan = space.save("plan.json", plan_for(spec))
+        asked = plan_for(spec)
+        files = files_of(access, conversion, space.dataset)
+        fingerprint = fingerprint_of(asked, files, auto_batch=spec.config.batch == "auto")
+        plan = as_memory_allows(asked, spec, plan_for, files, fingerprint, session, streaming=access.streams)
+        space.save("plan.json", plan)
         findings = space.save("findings.json", at_input_size(findings, conversion, plan.imgsz.value))
         tell_findings(findings, session)
     with session.step("train"), Display("starting", unit="iterations") as display:
@@ -76,7 +82,9 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         session.at_end.callback(tracker.close)
         tracker.plan(plan)
         narrator = Narrator(plan, session, display, tracker)
-        work = Work(spec, plan_for, access, fetched, conversion, session, narrator)
+        if plan.batch != asked.batch:
+            narrator.note(f"{plan.batch.value} images at a time: {plan.batch.reason}", level="INFO")
+        work = Work(spec, plan_for, access, fetched, conversion, session, narrator, files, fingerprint)
         plan, finished = let_worker_train(plan, work)
     with session.step("report"):
         write_page_of_data(spec, findings, conversion, fetched, access, space)

@@ -16,8 +16,7 @@ from mmtrain.engine.launch import launch, supervise
 from mmtrain.engine.messages import Finished, read_news
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.jobs.access import CACHE_FOLDER, Access
-from mmtrain.jobs.identity import fingerprint_of
-from mmtrain.jobs.memory import PlanFor, with_fewer_at_a_time
+from mmtrain.jobs.memory import MEMORY, PlanFor, keep_decision, with_fewer_at_a_time
 from mmtrain.jobs.narrator import Narrator
 from mmtrain.plan import TrainPlan
 from mmtrain.start_checkpoint import FETCHED
@@ -39,16 +38,18 @@ class Work:
     conversion: Conversion
     session: JobSession
     narrator: Narrator
+    files: DatasetFiles
+    fingerprint: str
 
-    @property
-    def files(self) -> DatasetFiles:
-        folder = self.session.workspace.dataset
-        return DatasetFiles(
-            images=self.access.images,
-            train=folder / "train.json",
-            val=folder / "val.json",
-            test=folder / "test.json" if self.conversion.splits["test"].images else None,
-        )
+
+def files_of(access: Access, conversion: Conversion, folder: Path) -> DatasetFiles:
+    """The converted data in `folder`."""
+    return DatasetFiles(
+        images=access.images,
+        train=folder / "train.json",
+        val=folder / "val.json",
+        test=folder / "test.json" if conversion.splits["test"].images else None,
+    )
 
 
 def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
@@ -61,26 +62,35 @@ def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
         JobError: whatever the worker ended with, as `supervise`.
     """
     space = work.session.workspace
-    fingerprint = fingerprint_of(plan, work.files)
-    _make_ready(space.work, fingerprint)
+    _make_ready(space.work, work.fingerprint)
     work.narrator.remember(read_news(space.work / MESSAGES))
     restarts = 0
     while True:
         try:
-            return plan, _run(plan, fingerprint, work)
+            return plan, _run(plan, work)
         except OutOfMemory as error:
             smaller = with_fewer_at_a_time(plan, work.spec, work.plan_for, error.message)
             if smaller is None or restarts == MOST_RESTARTS:
+                _say_what_is_left(plan, error)
                 raise
             restarts += 1
             plan = space.save("plan.json", smaller)
+            keep_decision(plan, work.fingerprint, space)
             work.narrator.note(
                 f"{error.message}: going on with {plan.batch.value} images at a time, "
                 f"{plan.accumulate.value} times a step ({restarts} of {MOST_RESTARTS} restarts)"
             )
 
 
-def _run(plan: TrainPlan, fingerprint: str, work: Work) -> Finished:
+def _say_what_is_left(plan: TrainPlan, error: OutOfMemory) -> None:
+    """To do, when there will be no fewer images at a time."""
+    width, height = plan.imgsz.value
+    images = f"{plan.batch.value} image{'s' if plan.batch.value > 1 else ''} of {width} x {height} at a time"
+    error.message = f"{error.message}; it happened with {images}"
+    error.hint = "raise the memory limit, lower imgsz or workers, or choose a smaller model"
+
+
+def _run(plan: TrainPlan, work: Work) -> Finished:
     """One worker from its start to its end."""
     folder = work.session.workspace.work
     for name in (ERROR, STOP):
@@ -90,7 +100,7 @@ def _run(plan: TrainPlan, fingerprint: str, work: Work) -> Finished:
         plan=plan,
         files=work.files,
         dataset={"annotations_sha256": work.fetched.sha256, "original_class_ids": class_ids},
-        fingerprint=fingerprint,
+        fingerprint=work.fingerprint,
         parent=os.getpid(),
     )
     work.session.workspace.save(f"work/{ORDER}", order)
@@ -109,7 +119,7 @@ def _make_ready(work: Path, fingerprint: str) -> None:
     """Keeps an earlier run's work if it was the same training."""
     if _fingerprint_before(work / ORDER) != fingerprint:
         for entry in work.iterdir():
-            if entry.name in (CACHE_FOLDER, FETCHED):  # this run's own: it has fetched them already
+            if entry.name in (CACHE_FOLDER, FETCHED, MEMORY):  # this run's own
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry)
