@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmtrain.config.slots import innermost
 from mmtrain.engine.browse import show, whole_pipeline
 from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated
+from mmtrain.machine import peak_rss_bytes
 from mmtrain.metrics import mm_metric_names
 from mmtrain.plan import TrainPlan
 from mmtrain.shown import JOB_FOLDER, Shown
@@ -82,6 +84,8 @@ class MessageHook(Hook):
                 losses=losses,
                 lr=_learning_rate(runner),
                 data_share=_data_share(scalars, per_epoch),
+                peak_rss_bytes=peak_rss_bytes(),
+                peak_gpu_bytes=torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None,
             )
         )
 

@@ -24,7 +24,8 @@ from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, OutOfMemor
 POLL_S = 0.2
 STOP_GRACE_S = 20.0
 FULL_DISK_BYTES = 2**20
-MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+MEMORY_EVENTS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
+"""Of cgroup v2 and v1."""
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|DATABASE_URL)", re.IGNORECASE)
 DATASET_KEYS = ("EXTERNAL_STORAGE_ACCESS_KEY", "EXTERNAL_STORAGE_SECRET_KEY")
 
@@ -164,11 +165,9 @@ def killing_signal(returncode: int, log: str) -> int | None:
 
 
 def oom_kill_count() -> int:
-    """How often the kernel's OOM killer struck in our container (cgroup v2)."""
-    if not MEMORY_EVENTS.exists():
-        return 0
-    counts = dict(line.split() for line in MEMORY_EVENTS.read_text().splitlines())
-    return int(counts.get("oom_kill", 0))
+    """How often the kernel's OOM killer struck in our container."""
+    lines = [line.split() for file in MEMORY_EVENTS if file.exists() for line in file.read_text().splitlines()]
+    return sum(int(number) for name, number in lines if name == "oom_kill")
 
 
 def _reported(report: Path) -> JobError:

@@ -68,6 +68,10 @@ class EpochEnd(_Message):
     lr: Number
     data_share: Number = None
     """Of the time of its iterations, spent waiting for data, 0..1."""
+    peak_rss_bytes: Number = None
+    """The most memory the process had until then, of the machine; without its data loading processes."""
+    peak_gpu_bytes: Number = None
+    """The most that torch took of one GPU."""
 
 
 class Validated(_Message):

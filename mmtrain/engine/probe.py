@@ -49,7 +49,7 @@ LOOKED_THROUGH = 5000
 
 
 @DATA_SAMPLERS.register_module()
-class HeaviestSampler(Sampler):  # type: ignore[type-arg,misc]
+class HeaviestSampler(Sampler):  # type: ignore[misc]
     """The `batch` pictures with most objects, again and again."""
 
     def __init__(self, dataset: Any, batch: int, iterations: int, seed: int | None = None) -> None:

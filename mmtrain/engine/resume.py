@@ -81,6 +81,8 @@ class ResumeHook(Hook):
         self._started = time.monotonic()
         self._gradients: dict[str, torch.Tensor] = {}
         self._fast_forward = False
+        self._steps_from = 0
+        """Iteration from which batches are counted into steps: where their number a step last changed."""
 
     @property
     def trained_s(self) -> float:
@@ -93,6 +95,7 @@ class ResumeHook(Hook):
             "batch": self._batch,
             "processes": get_world_size(),
             "iters_per_epoch": len(runner.train_dataloader),
+            "steps_from": self._steps_from,
             "trained_s": self.trained_s,
             "early_stopping": None
             if stopping is None
@@ -114,10 +117,12 @@ class ResumeHook(Hook):
             stopping.wait_count = state["early_stopping"]["wait_count"]
             stopping.best_score = state["early_stopping"]["best_score"]
         self._gradients = checkpoint.pop(GRADIENTS, {})
+        self._steps_from = state.get("steps_from", 0)
         _find_best(checkpoint, Path(runner.work_dir))
         if not same_steps(checkpoint, len(runner.train_dataloader), self._batch):
             self._gradients = {}
             checkpoint["meta"]["iter"] = checkpoint["meta"]["epoch"] * len(runner.train_dataloader)
+            self._steps_from = checkpoint["meta"]["iter"]
             self._fast_forward = "param_schedulers" in checkpoint
             checkpoint.pop("param_schedulers", None)
 
@@ -128,6 +133,9 @@ class ResumeHook(Hook):
         self._gradients = {}
         if self._fast_forward:
             fast_forward(runner)
+        if self._steps_from:  # else the first step would be made of fewer batches than the others
+            done, whole = runner.iter - self._steps_from, runner.max_iters - self._steps_from
+            runner.optim_wrapper.initialize_count_status(runner.model, done, whole)
 
 
 def same_steps(checkpoint: Checkpoint, iters_per_epoch: int, batch: int) -> bool:

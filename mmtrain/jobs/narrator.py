@@ -176,8 +176,8 @@ class Narrator:
 
 
 def _train_point(news: EpochEnd) -> Metrics:
-    about = {"epoch": news.epoch, "iteration": news.iteration, "lr": news.lr, "data_share": news.data_share}
-    return {**about, **news.losses}
+    names = ("epoch", "iteration", "lr", "data_share", "peak_rss_bytes", "peak_gpu_bytes")
+    return {**{name: getattr(news, name) for name in names}, **news.losses}
 
 
 def _validation_point(news: Validated) -> ValidationPoint:

@@ -110,7 +110,8 @@ def _curves(news: Sequence[News]) -> Curves:
     validation = []
     for message in news:
         if isinstance(message, EpochEnd):
-            train.append({"epoch": message.epoch, "lr": message.lr, **message.losses})
+            about = {"epoch": message.epoch, "lr": message.lr, "peak_rss_bytes": message.peak_rss_bytes}
+            train.append({**about, **message.losses})
         elif isinstance(message, Validated):
             metrics = {name: value for name, value in ui_metrics(message.metrics).items() if not is_double(name)}
             validation.append(ValidationPoint(epoch=message.epoch, metrics=metrics))

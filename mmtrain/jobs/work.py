@@ -18,6 +18,7 @@ from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.jobs.access import CACHE_FOLDER, Access
 from mmtrain.jobs.memory import MEMORY, PlanFor, keep_decision, with_fewer_at_a_time
 from mmtrain.jobs.narrator import Narrator
+from mmtrain.jobs.probe import FOLDER as PROBE_FOLDER
 from mmtrain.plan import TrainPlan
 from mmtrain.start_checkpoint import FETCHED
 from trainer_sdk.errors import OutOfMemory
@@ -25,6 +26,8 @@ from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
 
 MOST_RESTARTS = 3
+THIS_RUNS_OWN = (CACHE_FOLDER, FETCHED, MEMORY, PROBE_FOLDER)
+"""Of the work folder: made before the training, in this run."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _make_ready(work: Path, fingerprint: str) -> None:
     """Keeps an earlier run's work if it was the same training."""
     if _fingerprint_before(work / ORDER) != fingerprint:
         for entry in work.iterdir():
-            if entry.name in (CACHE_FOLDER, FETCHED, MEMORY):  # this run's own
+            if entry.name in THIS_RUNS_OWN:
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry)

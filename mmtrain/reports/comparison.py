@@ -161,6 +161,7 @@ def _costs(jobs: Sequence[JobSummary]) -> list[Row]:
     seconds = [job.speed.iteration_s for job in jobs]
     whole = [job.speed.whole_iteration_s for job in jobs]
     memory = [job.speed.peak_memory_bytes for job in jobs]
+    process = [job.curves.peak_rss_bytes for job in jobs]
     rows = [
         *(Row(name, [duration(job.phases_s.get(name)) for job in jobs]) for name in phases),
         Row("in all", [duration(total) for total in totals]),
@@ -168,6 +169,7 @@ def _costs(jobs: Sequence[JobSummary]) -> list[Row]:
         Row("of it for data", [NONE if share is None else f"{share:.0%}" for share in shares]),
         Row("with validations", [_seconds(s) for s in whole], _best(whole, smaller=True)),
         Row("peak GPU memory", [size(value) for value in memory], _best(memory, smaller=True)),
+        Row("peak process memory", [size(value) for value in process], _best(process, smaller=True)),
     ]
     return [row for row in rows if {*row.cells} != {NONE}]
 

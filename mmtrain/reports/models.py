@@ -122,7 +122,8 @@ class ValidationPoint(Value):
 
 
 class Curves(Value):
-    """`train` points are flat: epoch, iteration, lr, data_share and every key that contains "loss"."""
+    """`train` points are flat: epoch, iteration, lr, data_share, peak_rss_bytes, peak_gpu_bytes and every key
+    that contains "loss"."""
 
     train: list[Metrics] = []
     validation: list[ValidationPoint] = []
@@ -132,6 +133,19 @@ class Curves(Value):
         """Of the training's time, spent waiting for data, 0..1: the mean of its epochs."""
         shares = [share for point in self.train if (share := point.get("data_share")) is not None]
         return sum(shares) / len(shares) if shares else None
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """The most memory that the training process had of the machine."""
+        return self._most("peak_rss_bytes")
+
+    @property
+    def peak_gpu_bytes(self) -> int | None:
+        """The most that it took of one GPU."""
+        return self._most("peak_gpu_bytes")
+
+    def _most(self, name: str) -> int | None:
+        return max((int(value) for point in self.train if (value := point.get(name)) is not None), default=None)
 
 
 class Finding(BaseModel):

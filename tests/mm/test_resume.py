@@ -228,6 +228,27 @@ def test_half_the_batch_goes_on_with_the_same_epoch_and_learning_rate(tmp_path: 
     assert halves.optim_wrapper.get_lr()["lr"] == pytest.approx(whole.optim_wrapper.get_lr()["lr"], rel=0.1)
 
 
+class StepsHook(Hook):
+    """Notes the iterations after which the weights were changed."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def after_train_iter(self, runner: Runner, *args: Any, **more: Any) -> None:
+        if runner.optim_wrapper.should_update():
+            self.steps.append(runner.iter + 1)
+
+
+def test_every_step_of_half_the_batch_is_made_of_two(tmp_path: Path) -> None:
+    """The odd number of iterations before the change is no part of the first one, nor of one after another end."""
+    halves = {"batch": 2, "accumulate": 2, "lr0": 0.01}
+    killed_at(tmp_path, 10)
+    killed_at(tmp_path, 22, **halves)  # goes on after 15 iterations of half the batch
+    first, whole = StepsHook(), list(range(17, 30, 2))
+    train(tmp_path, first, **halves)  # after 20, with the gradients of one batch
+    assert first.steps == [*[step for step in whole if step > 20], 30]
+
+
 def test_the_best_checkpoint_holds_the_average_that_was_measured(tmp_path: Path) -> None:
     runner, _ = train(tmp_path, epochs=2, val_interval=2)
     best = load_checkpoint_safely(Path(runner.message_hub.runtime_info["best_ckpt"]))["state_dict"]

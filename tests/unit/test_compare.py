@@ -63,7 +63,10 @@ class Job:
         writer = MessageWriter(self.space.work / MESSAGES)
         writer.say(FitStarted(epochs=20, iters=400, parameters=4_872_000))
         for epoch in range(1, epochs + 1):
-            writer.say(EpochEnd(epoch=epoch, iteration=20 * epoch, losses={"loss": 2 / epoch}, lr=1e-3))
+            losses = {"loss": 2 / epoch}
+            writer.say(
+                EpochEnd(epoch=epoch, iteration=20 * epoch, losses=losses, lr=1e-3, peak_rss_bytes=10**9 * epoch)
+            )
             metrics = {"coco/bbox_mAP": accuracy * epoch / epochs, "coco/bbox_mAP_50": -1.0}
             writer.say(Validated(epoch=epoch, metrics=metrics, best=True))
         if to_the_end:
@@ -131,6 +134,11 @@ def test_two_jobs_stand_side_by_side_in_80_columns(finished: Path) -> None:
     assert row(done.stdout, "lr0") == ["0.002", "0.001"]
     assert "mAP50(B)" not in done.stdout
     assert not any(line.strip().startswith("imgsz") for line in done.stdout.splitlines())  # it is the same in both
+
+
+def test_the_memory_of_the_processes_is_compared(finished: Path) -> None:
+    Job(finished, "3").planned().trained(2, 0.3, to_the_end=False)
+    assert row(compare(finished, "1", "3").stdout, "peak process memory")[1] == "2.0 GB"
 
 
 def test_what_mmengine_logged_of_time_and_memory_is_told(finished: Path) -> None:

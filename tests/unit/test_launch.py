@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from mmtrain.engine import launch
 from mmtrain.engine.launch import death, killing_signal, worker_environment
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageReader, MessageWriter
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
@@ -53,6 +55,29 @@ def test_signals_have_meanings(tmp_path: Path, number: int, oom_killed: bool, ki
     assert type(error) is kind
     assert said in error.message
     assert error.hint
+
+
+@pytest.mark.parametrize(("counted", "kind"), [("oom_kill 3", OutOfMemory), ("oom_kill 2", ResourceError)])
+def test_a_killed_process_ran_out_of_memory_if_the_kernel_counted_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: str, kind: type[JobError]
+) -> None:
+    """cgroup v2's file; the other, v1's, is not there."""
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\noom 2\noom_kill 2\n")
+    monkeypatch.setattr(launch, "MEMORY_EVENTS", (events, tmp_path / "memory.oom_control"))
+    remains(tmp_path)
+    script = "sleep 0.3; echo low 0 > memory.events; echo $0 >> memory.events; kill -9 $$"
+    process = subprocess.Popen(["bash", "-c", script, counted], cwd=tmp_path)
+    with pytest.raises(ResourceError) as caught:
+        launch.supervise(process, tmp_path, lambda news: None)
+    assert type(caught.value) is kind
+
+
+def test_cgroup_v1_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = tmp_path / "memory.oom_control"
+    control.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
+    monkeypatch.setattr(launch, "MEMORY_EVENTS", (tmp_path / "memory.events", control))
+    assert launch.oom_kill_count() == 7
 
 
 def test_a_death_without_any_sign_shows_the_end_of_the_log(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def report(split: tuple[Path, Path]) -> TrainReport:
         best_epoch=2,
         curves=Curves(
             train=[{"epoch": e / 10, "loss": 3.0 / (e + 1), "loss_cls": math.inf, "lr": 1e-3} for e in range(900)]
-            + [{"epoch": 90, "data_share": 0.3}],
+            + [{"epoch": 90, "data_share": 0.3, "peak_rss_bytes": 2_500_000_000}],
             validation=[ValidationPoint(epoch=e, metrics={"mAP@0.5:0.95": 0.1 * e, "odd $name": None}) for e in (1, 2)],
         ),
         findings=[Finding(code="c", severity="warning", title=NASTY, count=3, examples=[NASTY, {"id": 4}])],
@@ -126,6 +126,7 @@ def test_the_page_is_self_contained_and_escaped(report: TrainReport, samples: li
     assert page.tags.count("svg") == 5
     assert "58.2 MB" in html
     assert "30 % went by waiting for data" in html
+    assert "The training process had up to 2.5 GB of memory." in html
 
 
 def test_a_bare_report_says_what_is_missing() -> None:

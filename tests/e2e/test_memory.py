@@ -1,0 +1,110 @@
+"""Memory that really ends: a limit of the system on the whole job, and a batch that does not fit into it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mmtrain.datasets.shapes import write_shapes
+from tests.conftest import ROOT, RunScript, StartScript
+from tests.doubles.backend import ContractBackend
+from tests.e2e.test_faults import told, wait_for, worker_of
+from tests.e2e.test_jobs import TRAIN_S, request
+
+MB = 10**6
+LIMITED = """\
+import os, resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})  # every thread would take some for itself
+sys.path.insert(0, {root!r})
+runpy.run_path({root!r} + "/train.py", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    return write_shapes(tmp_path / "shapes", counts={"train": 4, "val": 1})
+
+
+def limited(folder: Path, limit_bytes: int) -> Path:
+    """train.py, every process of which may have so much."""
+    script = folder / "limited.py"
+    script.write_text(LIMITED.format(limit=limit_bytes, root=str(ROOT)))
+    return script
+
+
+def read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_job_completes(
+    run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
+) -> None:
+    """At 640 pixels rtmdet-tiny takes 1.1 GB and 0.5 GB an image: four do not fit, two do."""
+    environment = {**request("rtmdet-tiny", {"imgsz": 640}), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+    done = run_script(environment, timeout_s=TRAIN_S, script=limited(tmp_path, 2800 * MB))
+    assert done.exit_code == 0, done.stdout
+    plan, report = read(done.folder / "plan.json"), read(done.folder / "out" / "report.json")
+    assert (plan["batch"]["value"], plan["accumulate"]["value"]) == (2, 2)
+    assert (plan["batch"]["origin"], plan["accumulate"]["origin"]) == ("machine", "machine")
+    assert "4 did not fit into memory: out of memory: " in plan["batch"]["reason"]
+    assert "llocat" in plan["batch"]["reason"]  # what the machine said
+    said = "going on with 2 images at a time, 2 times a step (1 of 3 restarts)"
+    assert said in done.stdout
+    assert any(said in note for note in report["notes"])
+    assert report["curves"]["train"][-1]["peak_rss_bytes"] < 2800 * MB
+    assert backend.status_of(123) == "completed"
+    assert backend.rejected == []
+
+
+def test_where_one_image_does_not_fit_the_job_fails_once_and_says_what_to_do(
+    run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
+) -> None:
+    environment = {**request("rtmdet-tiny", {"imgsz": 1280, "batch": 1}), "DATASET_PATH": str(shapes)}
+    script = limited(tmp_path, 1800 * MB)
+    done = run_script({**environment, "CALLBACK_URL": backend.url}, timeout_s=TRAIN_S, script=script)
+    assert done.exit_code == 4, done.stdout
+    assert len(told(backend)) == 1
+    assert told(backend)[0].startswith("[ResourceError] out of memory: ")
+    assert "it happened with 1 image of 1280 x 1280 at a time" in told(backend)[0]
+    assert "raise the memory limit, lower imgsz" in told(backend)[0]
+    assert backend.status_of(123) == "failed"
+    assert not (done.folder / "out" / "manifest.json").exists()
+
+
+def test_a_training_whose_memory_ends_later_goes_on_from_its_last_checkpoint(
+    start_script: StartScript, backend: ContractBackend, shapes: Path
+) -> None:
+    environment = {**request("rtmdet-tiny", {"imgsz": 256, "epochs": 40}), "DATASET_PATH": str(shapes)}
+    job = start_script({**environment, "CALLBACK_URL": backend.url})
+    wait_for(lambda: "epoch_" in (job.folder / "work" / "last_checkpoint").read_text(), (FileNotFoundError,))
+    worker = worker_of(job)
+    worker.rlimit(psutil.RLIMIT_DATA, (MB, MB))  # nothing can be added to what it has
+    done = job.wait(TRAIN_S)
+    assert done.exit_code == 0, done.stdout
+    assert "going on with 2 images at a time, 2 times a step (1 of 3 restarts)" in done.stdout
+    assert "going on after epoch" in done.stdout
+    epochs = [point["epoch"] for point in read(done.folder / "out" / "report.json")["curves"]["train"]]
+    assert epochs == list(range(1, 41))
+
+
+def test_an_automatic_batch_is_what_was_measured_to_fit(
+    run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
+) -> None:
+    environment = {**request("rtmdet-tiny", {"imgsz": 640, "batch": "auto"}), "DATASET_PATH": str(shapes)}
+    environment |= {"CALLBACK_URL": backend.url}
+    done = run_script(environment, timeout_s=TRAIN_S, script=limited(tmp_path, 2800 * MB))
+    assert done.exit_code == 0, done.stdout
+    plan, report = read(done.folder / "plan.json"), read(done.folder / "out" / "report.json")
+    assert plan["batch"]["origin"] == "machine"
+    assert plan["batch"]["value"] in (1, 2)  # the four images of the set do not fit
+    assert plan["accumulate"]["value"] == 1
+    assert plan["batch"]["reason"].startswith("auto, measured in ")
+    assert "of 2.8 GB (memory limit of the process (ulimit -d))" in plan["batch"]["reason"]
+    assert plan["lr0"]["reason"].endswith(f"scaled to batch {plan['batch']['value']}")
+    assert plan["batch"]["reason"] in done.stdout
+    assert any(plan["batch"]["reason"] in note for note in report["notes"])
