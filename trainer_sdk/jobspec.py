@@ -37,7 +37,7 @@ class TrainConfig(Frozen):
     epochs: int | None = Field(None, ge=1, le=10_000, description="passes over the training images")
     batch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] | None = Field(
         None,
-        description="images at a time over all devices; auto: the recipe's; halved where memory runs out",
+        description="images at a time over all devices; auto: what is measured to fit; halved where memory runs out",
     )
     lr0: float | None = Field(None, gt=0, lt=10, description="learning rate at that batch size")
     optimizer: Annotated[Literal["SGD", "Adam", "AdamW"] | None, BeforeValidator(as_optimizer)] = Field(
