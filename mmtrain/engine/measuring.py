@@ -22,7 +22,7 @@ from torch.utils.data import Sampler
 from mmtrain.config.build import build_config
 from mmtrain.config.schedule import EMA
 from mmtrain.config.slots import innermost
-from mmtrain.engine.fit import prepared_runner, upstream_config
+from mmtrain.engine.fit import prepared_runner, runnable, upstream_config
 from mmtrain.engine.order import ProbeOrder, Tried
 from mmtrain.engine.worker import classify
 from mmtrain.machine import MemoryLimit, memory_limit, peak_rss_bytes
@@ -117,7 +117,7 @@ def probe_config(order: ProbeOrder, batch: int, folder: Path) -> Config:
     config["custom_hooks"] = [hook for hook in config["custom_hooks"] if hook["type"] == EMA["type"]]
     config["visualizer"]["vis_backends"] = None
     config["optim_wrapper"].pop("accumulative_counts", None)
-    return Config(config)
+    return runnable(config)
 
 
 def gpu_memory() -> tuple[MemoryLimit, int]:

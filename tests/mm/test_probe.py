@@ -27,8 +27,9 @@ def space(tmp_path: Path) -> Workspace:
 
 def order_of(space: Workspace, batches: tuple[int, ...], enough: int | None = None) -> ProbeOrder:
     worker = WorkerOrder.model_validate_json((space.work / "worker.json").read_bytes())
-    plan, files = worker.plan, worker.files
-    return ProbeOrder(plan=plan, files=files, batches=batches, most_share=0.8, devices=1, enough=enough)
+    one_thread = worker.plan.threads.model_copy(update={"value": 1})
+    plan = worker.plan.model_copy(update={"threads": one_thread})
+    return ProbeOrder(plan=plan, files=worker.files, batches=batches, most_share=0.8, devices=1, enough=enough)
 
 
 def probed(space: Workspace, order: ProbeOrder, limit: str = "unlimited") -> list[Tried]:
