@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -28,6 +29,8 @@ BY_HAND = """\
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "Insufficient memory")
 """Words of torch, of the system (ENOMEM), of C++ and of OpenCV."""
+ONEDNN_NO_MEMORY = re.compile(r"could not (create a primitive$|create a memory|execute a primitive)")
+"""It has no other. "Could not create a primitive descriptor" is about something it cannot do."""
 
 
 def main(work_dir: Path) -> int:
@@ -123,7 +126,7 @@ def classify(error: Exception) -> JobError:
         return _out_of_its_wrapping(error)
     if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text.lower():
         return OutOfMemory(f"out of GPU memory: {_first_line(text)}", hint="halve batch, or lower imgsz")
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY) or ONEDNN_NO_MEMORY.search(text):
         return OutOfMemory(f"out of memory: {_first_line(text)}", hint="lower batch, imgsz or workers")
     if "DataLoader worker (pid" in text:  # it died; an exception in one reads "Caught ... in DataLoader worker process"
         hint = "raise the memory limit or --shm-size, or lower workers"

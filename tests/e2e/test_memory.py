@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from mmtrain.datasets.shapes import write_shapes
 from tests.conftest import ROOT, RunScript, StartScript
 from tests.doubles.backend import ContractBackend
-from tests.e2e.test_faults import told, wait_for, worker_of
+from tests.e2e.test_faults import told, wait_for
 from tests.e2e.test_jobs import TRAIN_S, request
 
 MB = 10**6
@@ -41,21 +40,27 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_the_job_completes(
-    run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
+def test_a_batch_that_no_longer_fits_is_halved_and_the_training_goes_on_from_its_checkpoint(
+    start_script: StartScript, run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
 ) -> None:
-    """At 640 pixels rtmdet-tiny takes 1.1 GB and 0.5 GB an image: four do not fit, two do."""
-    environment = {**request("rtmdet-tiny", {"imgsz": 640}), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+    """At 640 pixels rtmdet-tiny takes 1.1 GB and 0.5 GB an image: four do not fit into 2.8 GB, two do."""
+    config = {"imgsz": 640, "epochs": 2}
+    environment = {**request("rtmdet-tiny", config), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+    roomy = start_script(environment)
+    wait_for(lambda: "epoch_1" in (roomy.folder / "work" / "last_checkpoint").read_text(), (FileNotFoundError,))
+    roomy.kill()
     done = run_script(environment, timeout_s=TRAIN_S, script=limited(tmp_path, 2800 * MB))
     assert done.exit_code == 0, done.stdout
+
     plan, report = read(done.folder / "plan.json"), read(done.folder / "out" / "report.json")
     assert (plan["batch"]["value"], plan["accumulate"]["value"]) == (2, 2)
     assert (plan["batch"]["origin"], plan["accumulate"]["origin"]) == ("machine", "machine")
-    assert "4 did not fit into memory: out of memory: " in plan["batch"]["reason"]
-    assert "llocat" in plan["batch"]["reason"]  # what the machine said
+    assert plan["batch"]["reason"].startswith("4 did not fit into memory: out of memory: ")  # and what the machine said
     said = "going on with 2 images at a time, 2 times a step (1 of 3 restarts)"
     assert said in done.stdout
     assert any(said in note for note in report["notes"])
+    assert done.stdout.count("going on after epoch 1") == 2  # the rerun, and the restart
+    assert [point["epoch"] for point in report["curves"]["train"]] == [1, 2]
     assert report["curves"]["train"][-1]["peak_rss_bytes"] < 2800 * MB
     assert backend.status_of(123) == "completed"
     assert backend.rejected == []
@@ -74,22 +79,6 @@ def test_where_one_image_does_not_fit_the_job_fails_once_and_says_what_to_do(
     assert "raise the memory limit, lower imgsz" in told(backend)[0]
     assert backend.status_of(123) == "failed"
     assert not (done.folder / "out" / "manifest.json").exists()
-
-
-def test_a_training_whose_memory_ends_later_goes_on_from_its_last_checkpoint(
-    start_script: StartScript, backend: ContractBackend, shapes: Path
-) -> None:
-    environment = {**request("rtmdet-tiny", {"imgsz": 256, "epochs": 40}), "DATASET_PATH": str(shapes)}
-    job = start_script({**environment, "CALLBACK_URL": backend.url})
-    wait_for(lambda: "epoch_" in (job.folder / "work" / "last_checkpoint").read_text(), (FileNotFoundError,))
-    worker = worker_of(job)
-    worker.rlimit(psutil.RLIMIT_DATA, (MB, MB))  # nothing can be added to what it has
-    done = job.wait(TRAIN_S)
-    assert done.exit_code == 0, done.stdout
-    assert "going on with 2 images at a time, 2 times a step (1 of 3 restarts)" in done.stdout
-    assert "going on after epoch" in done.stdout
-    epochs = [point["epoch"] for point in read(done.folder / "out" / "report.json")["curves"]["train"]]
-    assert epochs == list(range(1, 41))
 
 
 def test_an_automatic_batch_is_what_was_measured_to_fit(

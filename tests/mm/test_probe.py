@@ -12,9 +12,11 @@ import pytest
 
 from mmtrain.engine.measuring import HeaviestSampler, heaviest, probe_config
 from mmtrain.engine.order import ProbeOrder, Tried, WorkerOrder
+from mmtrain.engine.worker import classify
 from mmtrain.machine import memory_limit
 from tests.conftest import ROOT
 from tests.mm.test_pretrained import prepare
+from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory
 from trainer_sdk.workspace import Workspace
 
 MB = 10**6
@@ -91,3 +93,16 @@ def test_the_fullest_pictures_are_taken_again_and_again() -> None:
     assert list(sampler) == [3, 1, 3, 1, 3, 1]
     assert len(sampler) == 6
     assert orjson.dumps(heaviest(pictures, 9)) == b"[3,1,4,0,2]"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("could not create a primitive", OutOfMemory),
+        ("could not create a memory object", OutOfMemory),
+        ("could not create a primitive descriptor for a convolution", FrameworkError),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes", OutOfMemory),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_what_onednn_cannot_do(said: str, kind: type[JobError]) -> None:
+    assert type(classify(RuntimeError(said))) is kind
