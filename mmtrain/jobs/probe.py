@@ -94,7 +94,7 @@ def in_words(tried: Sequence[Tried]) -> str:
 def _limit_in_words(each: int, usual: int, last: Tried, *, on_gpu: bool) -> str:
     if not on_gpu and each == usual:
         need = f"{usual} need at most {last.at_most_bytes(usual) / 1e9:.1f} GB, " if last.batch != usual else ""
-        return f"{need}on a CPU more than the recipe's {usual} gains nothing"
+        return f"{need}more than {usual} gains nothing on a CPU"
     if each == usual * MOST_TIMES:
         return f"more than {MOST_TIMES} times the recipe's batch is not tried"
     return f"{each} is the most below {MOST_SHARE:.0%}"
