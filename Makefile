@@ -27,7 +27,7 @@ test: setup      ## the whole suite
 	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
 matrix: setup    ## every recipe on tiny drawn data: builds, trains, learns, saves, loads, predicts
-	$(VENV)/python -m pytest $(PARALLEL) --dist loadgroup tests/matrix
+	$(VENV)/python -m pytest $(PARALLEL) tests/matrix
 
 check: setup     ## formatter, linter, types, import rules, Dockerfile
 	$(VENV)/ruff format --check .

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByRecipe(LoadScopeScheduling):
+    """The marks of `--dist loadgroup` are not seen with pytest 9.2 (xdist 3.8)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("[")[2] or nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRecipe:
     """Recipes go from hand to hand one by one, as their trainings take from two seconds to half a minute."""
-    for item in items:
-        if isinstance(item, pytest.Function) and "trained" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(item.callspec.id))
+    return ByRecipe(config, log)
