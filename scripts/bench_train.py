@@ -4,6 +4,8 @@ For each model a data set is drawn and a job of it started with `train.py`, for 
 worker. Then two trainings from scratch live side by side, each under torchrun with the same threads: the job's worker,
 and `Runner.from_cfg(config).train()` without us. They take turns, an epoch each (job, plain, plain, job, ...), so that
 a machine that drifts is as slow for both. First epochs do not count. Prints a table, writes JSON.
+
+On a busy machine, `--threads 1` and the CPU time of the training processes say more than wall time.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -59,11 +65,13 @@ CASES = {
     ),
     "rtmpose-t": Case(partial(write_arrows, most=1), "pose_estimation", {"imgsz": [192, 256], "batch": 16}),
 }
+HEADINGS = ("model", "job", "plain", "more", "quartiles", "epoch", "CPU", "job waits", "plain waits", "own hooks")
 Epoch = dict[str, Any]
 
 
 def main() -> int:
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the trainings end with us
     hooks = json.loads(subprocess.run([sys.executable, ROOT / "scripts/bench_hooks.py"], check=True, stdout=-1).stdout)
     result = {"machine": machine(), "hooks": hooks, "options": {**vars(options), "json": None}, "models": {}}
     print(json.dumps(result["machine"]))
@@ -82,6 +90,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10, help="pairs of epochs that count")
     parser.add_argument("--iterations", type=int, default=12, help="of an epoch")
     parser.add_argument("--workers", type=int, default=2, help="data loading processes of each training")
+    parser.add_argument("--threads", type=int, help="of each training; default: as many as the job plans")
     parser.add_argument("--json", type=Path, default=ROOT / "workspace" / "bench_train.json")
     options = parser.parse_args()
     if min(options.rounds, options.iterations) < 2:
@@ -113,16 +122,17 @@ def compare(model: str, options: argparse.Namespace) -> dict[str, Any]:
     folder = WORKSPACE / model
     shutil.rmtree(folder, ignore_errors=True)
     order = order_of_a_job(model, folder, options)
+    threads = order.plan.threads.value
     costs: dict[str, list[Epoch]] = {way: [] for way in WAYS}
     with contextlib.ExitStack() as stack:
-        trainings = {way: stack.enter_context(training(way, folder / way, order.plan.threads.value)) for way in WAYS}
+        trainings = {way: stack.enter_context(training(way, folder / way, threads)) for way in WAYS}
         for number in range(options.rounds + 1):
             for way in WAYS if number % 2 else reversed(WAYS):
                 costs[way].append(trainings[way](number))
             pair = [f"{way} {costs[way][-1]['epoch_s']:.2f} s" for way in WAYS]
             print(f"{model}, epoch {number}: {', '.join(pair)}", file=sys.stderr, flush=True)
     load = os.getloadavg()[0]
-    return {"threads": order.plan.threads.value, "batch": order.plan.batch.value, "load_after": load, "epochs": costs}
+    return {"threads": threads, "batch": order.plan.batch.value, "load_after": load, "epochs": costs}
 
 
 def order_of_a_job(model: str, folder: Path, options: argparse.Namespace) -> WorkerOrder:
@@ -151,6 +161,9 @@ def order_of_a_job(model: str, folder: Path, options: argparse.Namespace) -> Wor
         process.send_signal(signal.SIGTERM)
         process.wait()
     order = WorkerOrder.model_validate_json((home / "work" / ORDER).read_bytes())
+    if options.threads:
+        threads = order.plan.threads.model_copy(update={"value": options.threads})
+        order = order.model_copy(update={"plan": order.plan.model_copy(update={"threads": threads})})
     shutil.rmtree(home / "work")
     write_json(home / "work" / ORDER, {**order.model_dump(mode="json"), "parent": os.getpid()})
     (folder / "plain").mkdir()
@@ -187,21 +200,18 @@ def training(way: str, folder: Path, threads: int) -> Iterator[Callable[[int], E
 
 def report(result: dict[str, Any]) -> None:
     """The table. Ratios are of neighbouring epochs; their median counts, the quartiles say how sure it is."""
-    hooks = result["hooks"]
-    print(f"\n{'model':14} {'iteration':>20} {'more':>7} {'quartiles':>16} {'epoch':>7} {'waits for data':>17}")
-    print(f"{'':14} {'job':>10} {'plain':>9} {'':>7} {'':>16} {'more':>7} {'job':>10} {'plain':>6} {'hooks':>8}")
+    hooks, table = result["hooks"], Table(*HEADINGS, box=box.SIMPLE)
     for model, measured in result["models"].items():
         numbers = measured["summary"]
-        job_s, plain_s = numbers["iteration_s"].values()
-        own = (hooks["iteration_us"] + hooks["half_second_us"] * plain_s / SAY_EVERY_S) / plain_s / 1e6
+        seconds, shares = numbers["iteration_s"], numbers["data_share"]
+        own = (hooks["iteration_us"] / seconds["plain"] + hooks["half_second_us"] / SAY_EVERY_S) / 1e6
+        more = [f"{numbers[f'{name}_more']:+.1%}" for name in ("iteration", "epoch", "cpu")]
         spread = "{:+.1%} to {:+.1%}".format(*numbers["iteration_more_quartiles"])
-        shares = [f"{share:.1%}" for share in numbers["data_share"].values()]
-        print(
-            f"{model:14} {1e3 * job_s:7.1f} ms {1e3 * plain_s:6.1f} ms {numbers['iteration_more']:+7.2%} {spread:>16} "
-            f"{numbers['epoch_more']:+7.2%} {shares[0]:>10} {shares[1]:>6} {own:8.3%}"
-        )
+        times = [f"{1e3 * seconds[way]:.0f} ms" for way in WAYS]
+        table.add_row(model, *times, more[0], spread, *more[1:], *(f"{shares[way]:.1%}" for way in WAYS), f"{own:.3%}")
+    Console(width=max(140, shutil.get_terminal_size().columns)).print(table)
     print(
-        f"\nour hooks: {hooks['iteration_us']} us an iteration, {hooks['half_second_us']} us twice a second, "
+        f"own hooks: {hooks['iteration_us']} us an iteration, {hooks['half_second_us']} us twice a second, "
         f"{hooks['picture_us']} us a picture in the loading processes"
     )
 
@@ -213,6 +223,7 @@ def summary(epochs: dict[str, list[Epoch]]) -> dict[str, Any]:
     more = {
         "iteration": [job / plain - 1 for job, plain in zip(*middles.values(), strict=True)],
         "epoch": [job["epoch_s"] / plain["epoch_s"] - 1 for job, plain in zip(*counted.values(), strict=True)],
+        "cpu": [job["cpu_s"] / plain["cpu_s"] - 1 for job, plain in zip(*counted.values(), strict=True)],
     }
     first, _, third = quantiles(more["iteration"], n=4)
     return {
@@ -220,6 +231,7 @@ def summary(epochs: dict[str, list[Epoch]]) -> dict[str, Any]:
         "iteration_more": median(more["iteration"]),
         "iteration_more_quartiles": [first, third],
         "epoch_more": median(more["epoch"]),
+        "cpu_more": median(more["cpu"]),
         "data_share": {
             way: sum(sum(epoch["data_time"]) for epoch in counted[way])
             / sum(sum(epoch["time"]) for epoch in counted[way])

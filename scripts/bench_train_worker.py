@@ -47,17 +47,17 @@ def job(folder: Path) -> None:
 
 
 def take_turns(loop: Any, folder: Path) -> None:
-    """Lets every epoch (0-based) wait for ``go-N``, and writes ``epoch-N.json``: its seconds, and those of each
-    iteration as MMEngine's IterTimerHook took them."""
+    """Lets every epoch (0-based) wait for ``go-N``, and writes ``epoch-N.json``: its seconds, those of CPU of this
+    process, and those of each iteration as MMEngine's IterTimerHook took them."""
     run_epoch = loop.run_epoch
 
     def run_epoch_in_turn(self: Any) -> None:
         number, iterations = self.epoch, len(self.dataloader)
         while not (folder / f"go-{number}").exists():
             time.sleep(POLL_S)
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         run_epoch(self)
-        cost: dict[str, Any] = {"epoch_s": time.perf_counter() - start}
+        cost: dict[str, Any] = {"epoch_s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
         for name in ("time", "data_time"):
             history, _ = self.runner.message_hub.get_scalar(f"train/{name}").data
             cost[name] = [float(value) for value in history[-iterations:]]
