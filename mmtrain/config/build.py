@@ -37,6 +37,7 @@ VIS_BACKENDS = ("LocalVisBackend", "TensorboardVisBackend")
 
 
 MENDED = {
+    "FixShapeResize": "boxes that move exactly as their pictures do",
     "OhemCrossEntropy": "a loss of 0 instead of NaN where no pixel is hard",
     "Albu": "albumentations drawn from the seed",
     "Albumentation": "albumentations drawn from the seed",

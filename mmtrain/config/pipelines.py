@@ -58,7 +58,7 @@ def test_pipeline(recipe: Recipe, plan: TrainPlan) -> list[Transform]:
     """Without; what predictions will see."""
     return [
         {"type": "LoadImageFromFile"},
-        {"type": "Resize", "scale": plan.imgsz.value, "keep_ratio": True},
+        _fitted(recipe, plan.imgsz.value),
         *([_padded_to(plan.imgsz.value)] if recipe.letterbox else []),
         _load_annotations(plan),  # after Resize: truth stays in the pixels of the original picture
         {"type": "PackDetInputs", "meta_keys": META_KEYS},
@@ -97,10 +97,38 @@ def _sized(recipe: Recipe, plan: TrainPlan) -> list[Transform]:
 def _resized(recipe: Recipe, plan: TrainPlan) -> list[Transform]:
     size = plan.imgsz.value
     if not plan.scale.value:
-        return [{"type": "Resize", "scale": size, "keep_ratio": True}]
+        return [_fitted(recipe, size)]
+    if _lies_or_stands(recipe, size):
+        return [_rescaled_in_letterbox(recipe, plan)]
     largest = max(size)
     # Without letterbox an upright picture keeps its longer side upright.
     return [_rescaled(plan, size), _crop(plan, size if recipe.letterbox else (largest, largest))]
+
+
+def _lies_or_stands(recipe: Recipe, size: tuple[int, int]) -> bool:
+    """A letterbox with sides that differ: MMCV's Resize would fill its longer side with a picture's longer side.
+
+    An upright picture would leave a letterbox that lies above and below, and the batch grow with it.
+    """
+    return recipe.letterbox and size[0] != size[1]
+
+
+def _fitted(recipe: Recipe, size: tuple[int, int]) -> Transform:
+    """The whole picture, as large as it can be."""
+    if not _lies_or_stands(recipe, size):
+        return {"type": "Resize", "scale": size, "keep_ratio": True}
+    sides = dict(zip(("width", "height"), size, strict=True))
+    return {"type": "FixShapeResize", **sides, "keep_ratio": True, "pad_val": {"img": GREYS}}
+
+
+def _rescaled_in_letterbox(recipe: Recipe, plan: TrainPlan) -> Transform:
+    """A part of the picture seen larger, or all of it smaller; a part cut out later might be all padding."""
+    size, change, smallest = plan.imgsz.value, plan.scale.value, smallest_scale(plan)
+    least = 1 / (1 + change)
+    larger = [_crop(plan, (least, least), crop_type="relative_range"), _fitted(recipe, size)]
+    smaller = [_fitted(recipe, size), {**_rescaled(plan, size), "ratio_range": (smallest, 1.0)}]
+    share = change / (change + 1 - smallest)
+    return {"type": "RandomChoice", "transforms": [larger, smaller], "prob": [share, 1 - share]}
 
 
 def _mosaic(plan: TrainPlan) -> list[Transform]:

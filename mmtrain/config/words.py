@@ -171,6 +171,7 @@ PHRASES: dict[str, Callable[[Transform], str]] = {
     "BottomupResize": lambda transform: f"fit into {_size(transform['input_size'])} with grey",
     "GenerateTarget": lambda transform: "",
     "LoadAnnotations": _annotations,
+    "FixShapeResize": lambda transform: f"fit into {_size((transform['width'], transform['height']))} with grey",
     "Resize": _resize,
     "RandomResize": _random_resize,
     "RandomCrop": _crop,

@@ -97,3 +97,26 @@ assert loss(score, wrong) > 4
 """
     done = run_python(WITH_WORKAROUND + KEPT_FINITE + ONE_SURE_PIXEL + code)
     assert done.returncode == 0, done.stderr
+
+
+NARROW = """
+import numpy, torch
+from mmdet.datasets.transforms import FixShapeResize
+from mmdet.structures.bbox import HorizontalBoxes
+def fitted():
+    # how wide the picture became, and where a box begins that begins after nine tenths of it
+    picture = {"img": numpy.full((52, 1000, 3), 255, numpy.uint8)}
+    picture["gt_bboxes"] = HorizontalBoxes(torch.tensor([[900.0, 0, 1000, 52]]))
+    found = FixShapeResize(width=640, height=320, keep_ratio=True, pad_val=dict(img=0))(picture)
+    assert found["img"].shape == (320, 640, 3)
+    return int(found["img"][0].any(axis=1).sum()), found["gt_bboxes"].tensor[0, 0].item()
+"""
+
+
+def test_a_letterboxed_picture_still_ends_before_its_boxes_and_the_workaround_ends_that() -> None:
+    """When the first half fails, `fit_exactly` can go."""
+    plain = run_python(WITH_WORKAROUND + NARROW + "width, left = fitted(); assert left > 0.9 * width + 3")
+    assert plain.returncode == 0, plain.stderr
+    code = "compat.import_framework('mmdet'); compat.fit_exactly()\n" + NARROW + "assert fitted() == (640, 576.0)"
+    exact = run_python(WITH_WORKAROUND + code)
+    assert exact.returncode == 0, exact.stderr

@@ -85,16 +85,29 @@ def test_one_image_size_reaches_every_transform(recipe: Recipe) -> None:
     config = config_of(recipe, imgsz=(320, 192), mosaic=0.5, mixup=0.5)
     pipelines = [config[f"{split}_dataloader"]["dataset"]["pipeline"] for split in ("train", "val", "test")]
     steps = [step for step in walk(pipelines) if "type" in step]
+    letterboxed = [
+        {**step, "scale": (step["width"], step["height"])} for step in steps if step["type"] == "FixShapeResize"
+    ]
+    steps = [step for step in steps if step.get("crop_type") != "relative_range"] + letterboxed
     sizes = [step[key] for step in steps for key in SIZES & step.keys() if step["type"] != "RandomResize"]
     assert len(sizes) >= 4
     masks = recipe.task is Task.INSTANCE  # whose mosaic is a square, before it is cut to size
     assert {tuple(sorted(size)) for size in sizes} == {(192, 320), *([(320, 320)] if masks else [])}
     twice = [step["scale"] for step in steps if step["type"] == "RandomResize"]
     assert (640, 640 if masks else 384) in twice  # four pictures in one
-    whole = [
-        step for step in steps if step["type"] in ("Resize", "RandomResize") and tuple(step["scale"]) == (320, 192)
-    ]
-    assert len(whole) == 3
+    kinds = ("Resize", "RandomResize", "FixShapeResize")
+    whole = [step for step in steps if step["type"] in kinds and tuple(step.get("scale", ())) == (320, 192)]
+    # In a letterbox that lies, a part of a picture is seen larger, or all of it smaller.
+    assert len(whole) == (5 if recipe.letterbox and recipe.defaults.scale else 3)
+
+
+@pytest.mark.parametrize("model", ["rtmdet-tiny", "rtmdet-ins-tiny", "yolox-s", "centernet-r18"])
+def test_a_letterbox_is_padded_by_what_fits_the_picture_where_its_sides_differ(model: str) -> None:
+    for imgsz, fit, other in (((320, 192), "FixShapeResize", "Resize"), ((320, 320), "Resize", "FixShapeResize")):
+        config = config_of(model, imgsz=imgsz, mosaic=0, scale=0)
+        for split in ("train", "val", "test"):
+            kinds = [step["type"] for step in config[f"{split}_dataloader"]["dataset"]["pipeline"]]
+            assert fit in kinds and other not in kinds and "Pad" in kinds
 
 
 @RECIPES
