@@ -204,9 +204,9 @@ def _drawn(transforms: Sequence[Any]) -> Iterator[Any]:
     """The transforms that this picture meets: those that hold others draw now."""
     for transform in transforms:
         if isinstance(transform, RandomChoice):
-            yield from transform.transforms[transform.random_pipeline_index()]
+            yield from _drawn(transform.transforms[transform.random_pipeline_index()])
         elif isinstance(transform, RandomApply):
-            yield from transform.transforms if transform.random_apply() else ()
+            yield from _drawn(transform.transforms) if transform.random_apply() else ()
         else:
             yield transform
 
