@@ -102,6 +102,8 @@ class Recipe(_Frozen):
     task: Task
     base: str = Field(pattern=r"^mm(det|seg|pose)::.+\.py$")
     aliases: tuple[str, ...]
+    parts: tuple[str, ...]
+    """What the model consists of: the first words of its parameters' names."""
     class_slots: tuple[str, ...]
     """Dotted paths in the configuration that hold the number of classes: every one, or boxes vanish silently."""
     class_weight_slots: tuple[str, ...] = ()

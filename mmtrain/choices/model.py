@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from mmtrain.checkpoint_file import shown
 from mmtrain.choices.decided import Decided, asked_or, stated
 from mmtrain.choices.schedule import schedule_problems
@@ -52,7 +54,7 @@ def norm_eval(config: TrainConfig, recipe: Recipe) -> Decided[bool]:
 
 def task_problems(config: TrainConfig, recipe: Recipe) -> list[str]:
     """What this model cannot do, by name."""
-    problems = schedule_problems(config, recipe)
+    problems = schedule_problems(config, recipe) + _freeze_problems(config, recipe)
     if config.balanced_sampling and config.weak_epochs:
         problems.append("weak_epochs: not with balanced_sampling, whose data set cannot change its pipeline")
     if config.class_weights is not None and not (recipe.class_loss_slots or recipe.class_weight_slots):
@@ -63,6 +65,18 @@ def task_problems(config: TrainConfig, recipe: Recipe) -> list[str]:
         problems += _semantic_problems(config, recipe)
     if config.early_stopping_min_delta and not config.early_stopping:
         problems.append("early_stopping_min_delta has no effect without early_stopping")
+    return problems
+
+
+def _freeze_problems(config: TrainConfig, recipe: Recipe) -> list[str]:
+    """Parts that the model does not have; whether it has what is named within a part, only the built model knows."""
+    problems = []
+    for asked in config.freeze or ():
+        first, whole, _ = asked.rstrip("*").partition(".")
+        if not any(part == first if whole else part.startswith(first) for part in recipe.parts):
+            close = difflib.get_close_matches(first, recipe.parts, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"freeze: {recipe.name} has no part {first!r}, only {', '.join(recipe.parts)}{meant}")
     return problems
 
 

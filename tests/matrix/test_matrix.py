@@ -152,6 +152,11 @@ def test_two_iterations_have_finite_losses(trained: Trained) -> None:
     assert all(len(values) == 2 and all(map(math.isfinite, values)) for values in losses.values()), losses
 
 
+def test_the_recipe_names_the_parts_of_its_model(trained: Trained) -> None:
+    names = dict.fromkeys(name.partition(".")[0] for name, _ in trained.fitted.runner.model.named_parameters())
+    assert trained.recipe.parts == tuple(names)
+
+
 def test_every_head_has_the_right_number_of_outputs(trained: Trained, drawn: dict[Task, Drawn]) -> None:
     plan, model = trained.plan, trained.fitted.runner.model
     more, count, table = one_more(plan)

@@ -274,3 +274,27 @@ def test_a_recipes_batch_is_fitted_to_the_gpus_an_asked_one_is_refused_before_th
 def test_weights_that_would_teach_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="every class weighs 0"):
         class_weights(TrainConfig(class_weights={"a": 0, "b": 0}), ("a", "b"), profile_of(8))
+
+
+@pytest.mark.parametrize(
+    ("model", "freeze", "said"),
+    [
+        (
+            "rtmdet-tiny",
+            ["bakbone"],
+            "freeze: rtmdet-tiny has no part 'bakbone', only backbone, neck, bbox_head; did you",
+        ),
+        ("rtmdet-tiny", ["backbone.stem", "head.cls"], "has no part 'head'"),
+        ("rtmdet-tiny", ["back.stem"], "did you mean 'backbone'?"),
+        ("rtmpose-t", ["neck*"], "rtmpose-t has no part 'neck'"),
+    ],
+)
+def test_a_part_that_the_model_does_not_have_is_told_before_the_data(model: str, freeze: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_request(TrainConfig(freeze=freeze), load_recipe(model), CPU)
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize("freeze", ["backbone", "back*", "backbone.stem.*", "neck", "bbox_head.cls_convs"])
+def test_a_part_may_be_named_by_its_beginning(freeze: str) -> None:
+    check_request(TrainConfig(freeze=freeze), load_recipe("rtmdet-tiny"), CPU)
