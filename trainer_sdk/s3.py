@@ -97,6 +97,12 @@ class S3Storage:
             raise explained(error, "upload", self.uri(key), self._settings) from error
         return self.uri(key)
 
+    def delete(self, key: str) -> None:
+        try:
+            self._boto.get().delete_object(Bucket=self._bucket, Key=key)
+        except Exception as error:
+            raise explained(error, "delete", self.uri(key), self._settings) from error
+
     def _listed_by_obstore(self, prefix: str) -> list[StoredObject] | None:
         """None: a key in there is one that this library cannot say."""
         import obstore

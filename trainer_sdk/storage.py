@@ -58,6 +58,10 @@ class Storage(Protocol):
         """Returns the URI. Raises: NetworkError."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Also when there is no such object. Raises: NetworkError."""
+        ...
+
 
 def open_storage(settings: StorageSettings, bucket: str | None = None) -> Storage:
     """``file:///folder`` endpoints are folders with one subfolder per bucket, anything else is S3."""
@@ -103,6 +107,9 @@ class LocalStorage:
         with source.open("rb") as file, growing(self._root / key) as part:
             part.take(file)
         return self.uri(key)
+
+    def delete(self, key: str) -> None:
+        (self._root / key).unlink(missing_ok=True)
 
     def _described(self, path: Path) -> StoredObject:
         found = path.stat()

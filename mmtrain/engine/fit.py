@@ -21,6 +21,7 @@ from mmtrain.choices import Decided
 from mmtrain.config.build import TASKS
 from mmtrain.engine.hooks import BrowseHook, DescriptionHook, DivergenceHook, MessageHook, StopHook
 from mmtrain.engine.messages import MessageWriter
+from mmtrain.engine.order import BROUGHT, INTERRUPTED
 from mmtrain.engine.resume import ResumableLoop, ResumeHook, choose_checkpoint
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.seeding import SeedHook
@@ -210,5 +211,5 @@ def _best(runner: Runner, last: Path) -> Path:
 def _tidy(work_dir: Path, keep: int) -> None:
     """Leaves as many checkpoints as were asked for, and none that was only there to go on from."""
     epochs = sorted(work_dir.glob("epoch_*.pth"), key=_epoch)
-    for path in (*epochs[:-keep], work_dir / "interrupted.pth", work_dir / "fetched.pth"):
+    for path in (*epochs[:-keep], work_dir / INTERRUPTED, work_dir / BROUGHT):
         path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from mmtrain.config.slots import innermost
 from mmtrain.engine.browse import show, whole_pipeline
 from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated
+from mmtrain.engine.order import INTERRUPTED
 from mmtrain.machine import peak_rss_bytes
 from mmtrain.metrics import mm_metric_names
 from mmtrain.plan import TrainPlan
@@ -128,7 +129,7 @@ class StopHook(Hook):
 
 
 def _leave(runner: Runner, done_iters: int) -> None:
-    runner.save_checkpoint(runner.work_dir, "interrupted.pth", meta={"epoch": runner.epoch, "iter": done_iters})
+    runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta={"epoch": runner.epoch, "iter": done_iters})
     raise Interrupted("the parent asked to stop")
 
 

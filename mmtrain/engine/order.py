@@ -18,6 +18,10 @@ EARLIER_LOG = "worker.earlier.log"
 STOP = "stop"
 PROBE = "probe.json"
 PROBED = "probe.jsonl"
+INTERRUPTED = "interrupted.pth"
+BROUGHT = "fetched.pth"
+RESUMABLE = (INTERRUPTED, BROUGHT, "epoch_*.pth")
+"""Names of whole training checkpoints in ``work/``; the second one was made on another machine."""
 
 
 class WorkerOrder(BaseModel):

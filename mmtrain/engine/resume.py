@@ -21,13 +21,12 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmtrain.engine.order import RESUMABLE
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from trainer_sdk.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
-RESUMABLE = ("interrupted.pth", "fetched.pth", "epoch_*.pth")
-"""Names of whole training checkpoints in ``work/``; `fetched.pth` was uploaded by another machine."""
 STATE = "trainer_state"
 GRADIENTS = "gradients"
 

@@ -18,6 +18,7 @@ from mmtrain.jobs.model import chosen_model, task_wanted
 from mmtrain.jobs.narrator import Narrator, tell_findings
 from mmtrain.jobs.publish import completed, publish
 from mmtrain.jobs.report import report_training, write_page_of_data
+from mmtrain.jobs.rerun import completed_elsewhere, remember_completed
 from mmtrain.jobs.tracking import Tracker
 from mmtrain.jobs.work import Work, files_of, let_worker_train
 from mmtrain.machine import look_at_machine
@@ -33,6 +34,9 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     space.save("job.json", spec)
     for note in spec.notes:
         session.log(note, level="WARNING")
+    earlier = completed_elsewhere(spec, session)
+    if earlier is not None:
+        return earlier
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
         machine = look_at_machine(session.environ)
         model = chosen_model(spec, machine, session.settings, space.work)
@@ -91,4 +95,6 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         report = report_training(spec, plan, findings, finished, narrator.curves, narrator.notes, access, space)
     with session.step("publish"):
         artifacts = publish(spec, model.recipe, fetched, session)
-    return completed(spec, plan, report, finished, artifacts, session)
+    outcome = completed(spec, plan, report, finished, artifacts, session)
+    remember_completed(spec, outcome, session)
+    return outcome

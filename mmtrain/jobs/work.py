@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from mmtrain.engine.launch import launch, supervise
 from mmtrain.engine.messages import Finished, read_news
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.jobs.access import CACHE_FOLDER, Access
+from mmtrain.jobs.keeping import Keeper
 from mmtrain.jobs.memory import MEMORY, PlanFor, keep_decision, with_fewer_at_a_time
 from mmtrain.jobs.narrator import Narrator
 from mmtrain.jobs.probe import FOLDER as PROBE_FOLDER
+from mmtrain.jobs.progress import bring_progress, progress_store
 from mmtrain.plan import TrainPlan
 from mmtrain.start_checkpoint import FETCHED
 from trainer_sdk.errors import OutOfMemory
@@ -56,7 +59,7 @@ def files_of(access: Access, conversion: Conversion, folder: Path) -> DatasetFil
 
 
 def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
-    """Trains, with fewer images at a time where memory runs out.
+    """Trains, from where an earlier run came to, here or elsewhere; with fewer images at a time where memory runs out.
 
     Returns:
         The plan as it was in the end.
@@ -65,8 +68,18 @@ def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
         JobError: whatever the worker ended with, as `supervise`.
     """
     space = work.session.workspace
+    settings = work.session.settings
     _make_ready(space.work, work.fingerprint)
+    store = progress_store(settings, work.spec.job_id)
+    if store is not None:
+        bring_progress(store, work.fingerprint, work.session)
     work.narrator.remember(read_news(space.work / MESSAGES))
+    with Keeper(store, work.fingerprint, space.work, settings.delivery_timeout_s) if store else nullcontext():
+        return _with_what_memory_allows(plan, work)
+
+
+def _with_what_memory_allows(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
+    space = work.session.workspace
     restarts = 0
     while True:
         try:

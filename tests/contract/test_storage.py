@@ -54,6 +54,7 @@ def attempts(storage: Storage, source: Path) -> dict[str, Any]:
         "read": lambda: storage.read("datasets/a.json"),
         "download": lambda: storage.download("datasets/a.json", source.with_name("copy")),
         "upload": lambda: storage.upload(source, "checkpoints/1/best.pt"),
+        "delete": lambda: storage.delete("checkpoints/1/best.pt"),
     }
 
 
@@ -83,6 +84,14 @@ def test_an_upload_replaces(storage: Storage, source: Path) -> None:
     source.write_bytes(b"second")
     storage.upload(source, "a/b.pt")
     assert storage.read("a/b.pt") == b"second"
+
+
+def test_what_is_deleted_is_gone(storage: Storage, source: Path) -> None:
+    for key in ("a/b.pt", "a/c.pt"):
+        storage.upload(source, key)
+    storage.delete("a/b.pt")
+    storage.delete("a/b.pt")
+    assert [found.key for found in storage.objects("a/")] == ["a/c.pt"]
 
 
 def test_keys_are_listed_whole_with_sizes_and_in_order(storage: Storage, source: Path) -> None:
@@ -156,7 +165,7 @@ class Refusing(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_PUT = do_HEAD = do_POST = do_GET
+    do_PUT = do_HEAD = do_POST = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         return

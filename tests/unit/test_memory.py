@@ -20,6 +20,7 @@ from mmtrain.recipes import load_recipe
 from tests.unit.test_plan import CPU, profile_of
 from trainer_sdk.errors import OutOfMemory
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace
 
@@ -103,13 +104,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], 
         space = Workspace(tmp_path, "")
         narrator = SimpleNamespace(remember=lambda news: None, note=notes.append)
         spec = spec_of(batch=32)
-        job = SimpleNamespace(
-            spec=spec,
-            plan_for=PLAN_FOR,
-            fingerprint="f",
-            narrator=narrator,
-            session=SimpleNamespace(workspace=space),
-        )
+        session = SimpleNamespace(workspace=space, settings=Settings.from_env({}))
+        job = SimpleNamespace(spec=spec, plan_for=PLAN_FOR, fingerprint="f", narrator=narrator, session=session)
         return work.let_worker_train(PLAN_FOR(spec), job)[0], notes  # type: ignore[arg-type]
 
     return train
