@@ -59,7 +59,11 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
             Variable("EXTERNAL_STORAGE_ACCESS_KEY", "its key", "minioadmin"),
             Variable("EXTERNAL_STORAGE_SECRET_KEY", "its secret", "minioadmin"),
             Variable("EXTERNAL_BUCKET_DATASETS", "its bucket", "training-datasets"),
-            Variable("INTERNAL_STORAGE_ENDPOINT", "where checkpoints and results go", "http://localhost:9002"),
+            Variable(
+                "INTERNAL_STORAGE_ENDPOINT",
+                "where checkpoints and results go, while training too: another machine goes on from there",
+                "http://localhost:9002",
+            ),
             Variable("INTERNAL_STORAGE_ACCESS_KEY", "its key", "minioadmin"),
             Variable("INTERNAL_STORAGE_SECRET_KEY", "its secret", "minioadmin"),
             Variable(

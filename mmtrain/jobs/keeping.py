@@ -101,14 +101,15 @@ class Keeper:
         history = self._scratch / MESSAGES
         history.write_bytes(b"".join(line.model_dump_json().encode() + b"\n" for line in worth_keeping(news, epochs)))
         names = {best.name: best for best in self._work.glob("best_*.pth")} | {BROUGHT: checkpoint}
+        if checkpoint.name == INTERRUPTED:  # in the middle of an epoch only the same number of processes goes on
+            names |= {epoch.name: epoch for epoch in _newest_first(self._work, "epoch_*.pth")[:1]}
         names |= {str(file.relative_to(self._work)): file for file in self._work.glob("*/vis_data/events.*")}
         return {MESSAGES: history} | {name: _frozen_file(file, self._scratch) for name, file in names.items()}
 
 
 def newest_checkpoint(work: Path) -> Path | None:
     """None when it comes from the storage itself. Raises: FileNotFoundError, when one was removed just now."""
-    found = [path for pattern in RESUMABLE for path in work.glob(pattern)]
-    newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+    newest = next(iter(_newest_first(work, *RESUMABLE)), None)
     return None if newest is None or newest.name == BROUGHT else newest
 
 
@@ -127,6 +128,11 @@ def worth_keeping(news: Iterable[News], epochs: int) -> list[News]:
     """What curves and notes are made of, of so many epochs."""
     passing = (Iteration, Predicting)
     return [line for line in lasting(news) if not isinstance(line, passing) and getattr(line, "epoch", 0) <= epochs]
+
+
+def _newest_first(work: Path, *patterns: str) -> list[Path]:
+    found = [path for pattern in patterns for path in work.glob(pattern)]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def _frozen_file(file: Path, folder: Path) -> Path:

@@ -107,13 +107,14 @@ class ProgressStore:
         folder = work / "bringing"
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            for name, file in progress.files.items():
+            names = sorted(progress.files, key=lambda name: name == BROUGHT)  # last: the newest one is gone on with
+            for name in names:
                 if folder.resolve() not in (folder / name).resolve().parents:
                     raise CheckpointError(f"{self.uri}{RECORD} names a file that is none of work/: {name!r}")
-                self._bring_one(file, folder / name)
+                self._bring_one(progress.files[name], folder / name)
             if BROUGHT not in progress.files:
                 raise CheckpointError(f"{self.uri}{RECORD} names no checkpoint")
-            for name in sorted(progress.files, key=lambda name: name == BROUGHT):  # last: its presence counts
+            for name in names:
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).replace(work / name)
         finally:
@@ -159,10 +160,9 @@ def bring_progress(store: ProgressStore, training: str, session: JobSession) -> 
             session.log(f"{store.uri} is of another training under this JOB_ID: it is not gone on with")
         elif progress.epoch > epochs_in(work):
             store.bring(progress, work)
-            session.log(
-                f"goes on from epoch {progress.epoch}, saved by an earlier run on another machine ({store.uri})",
-                event_type="checkpoint",
-            )
+            place = f"epoch {progress.epoch}, iteration {progress.iteration}"
+            text = f"goes on from {place}, saved by an earlier run on another machine ({store.uri})"
+            session.log(text, event_type="checkpoint")
     except (NetworkError, CheckpointError) as error:
         session.log(f"what an earlier run saved cannot be used: {error.message}", level="WARNING")
 

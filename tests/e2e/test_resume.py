@@ -115,7 +115,9 @@ def test_another_machine_goes_on_from_what_was_uploaded_and_a_third_trains_nothi
 
     parts = run_script(environment, timeout_s=TRAIN_S)
     assert parts.exit_code == 0, parts.stdout
-    assert f"goes on from epoch {epoch}, saved by an earlier run on another machine" in parts.stdout
+    assert (
+        f"goes on from epoch {epoch}, iteration {2 * epoch}, saved by an earlier run on another machine" in parts.stdout
+    )
     assert f"going on after epoch {epoch}" in parts.stdout
     assert_same_training(whole, parts)
     assert not any("/resume/" in key for key in s3.keys(CHECKPOINTS))

@@ -120,7 +120,7 @@ def test_another_machine_finds_all_it_needs(first: Machine, machine: Callable[[s
     assert (second.work / "fetched.pth").read_bytes() == (first.work / "epoch_2.pth").read_bytes()
     assert read_news(second.work / MESSAGES) == [began(), end_of(1), validation_of(1), end_of(2), validation_of(2)]
     assert [level for level, _ in second.said] == ["INFO"]
-    assert "goes on from epoch 2, saved by an earlier run on another machine" in second.said[0][1]
+    assert "goes on from epoch 2, iteration 6, saved by an earlier run on another machine" in second.said[0][1]
 
 
 def test_the_record_says_what_it_is_of(first: Machine, storage: Path) -> None:
@@ -154,6 +154,19 @@ def test_an_upload_that_breaks_off_leaves_the_earlier_one_whole(
     second = machine("second")
     second.begin()
     assert (second.work / "fetched.pth").read_bytes() == (first.work / "epoch_2.pth").read_bytes()
+
+
+def test_a_stopped_training_keeps_the_middle_of_its_epoch(first: Machine, machine: Callable[[str], Machine]) -> None:
+    checkpoint(first.work / "interrupted.pth", "weights within the third")
+    first.say(iteration(3, 8))
+    first.stop()
+    second = machine("second")
+    second.begin()
+    assert (second.work / "fetched.pth").read_bytes() == (first.work / "interrupted.pth").read_bytes()
+    assert "from epoch 2, iteration 8, saved" in second.said[0][1]
+    assert (second.work / "epoch_2.pth").read_bytes() == (first.work / "epoch_2.pth").read_bytes()
+    times = [(second.work / name).stat().st_mtime_ns for name in ("epoch_2.pth", "fetched.pth")]
+    assert times == sorted(times)
 
 
 def test_a_storage_that_fails_is_told_once_and_asked_again(
