@@ -83,16 +83,14 @@ class Keeper:
     def _keep_newest(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # removed between two looks: there is a newer one
             checkpoint = newest_checkpoint(self._work)
+            if checkpoint is None or self._kept == (version := _version(checkpoint)):
+                return
             news = read_news(self._work / MESSAGES)
-            if checkpoint is None or self._kept == _version(checkpoint):
-                return
             reached = reached_by(checkpoint, news)
-            if reached is None:
-                return
-            version = _version(checkpoint)
-            files = self._frozen(checkpoint, news, epochs=reached[0])
-            self._store.save(self._training, reached, files, self._scratch)
-            self._kept = version
+            if reached is not None:
+                files = self._frozen(checkpoint, news, epochs=reached[0])
+                self._store.save(self._training, reached, files, self._scratch)
+                self._kept = version
 
     def _frozen(self, checkpoint: Path, news: list[News], *, epochs: int) -> dict[str, Path]:
         """What a training needs to go on with whole curves, by its path below ``work/``, where nothing changes it."""
