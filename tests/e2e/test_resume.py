@@ -41,10 +41,11 @@ def whole(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 def curves(run: ScriptRun) -> dict[str, Any]:
-    """Without the time that went by waiting for data, which is another one in every run."""
+    """Without what is measured of the machine, which is another number in every run: waiting for data, and memory."""
     found = dict(json.loads((run.folder / "out" / "report.json").read_text())["curves"])
     for point in found["train"]:
         assert 0 < point.pop("data_share") < 1
+        assert point.pop("peak_rss_bytes") > 0
     return found
 
 
