@@ -98,7 +98,7 @@ def test_the_richest_labels_with_a_model_decide_the_task(contents: Contents, tas
     assert advice.task_reason and advice.model_reason and advice.imgsz_reason
 
 
-@pytest.mark.parametrize("task", list({rule.task for rule in MODEL_RULES}))
+@pytest.mark.parametrize("task", sorted({rule.task for rule in MODEL_RULES}))
 @pytest.mark.parametrize("images", [10, 5000])
 def test_a_rule_names_a_model_of_its_task_whose_weights_anybody_may_use(task: Task, images: int) -> None:
     advice = recommend_for(task, uniform((640, 480), 100, images=images))
