@@ -9,10 +9,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import psutil
 from pydantic import BaseModel, ConfigDict
+
+from trainer_sdk.nodes import ALONE, Nodes
 
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -32,15 +34,21 @@ class Machine(BaseModel):
     shm_free_bytes: int
     compiler: bool = True
     """A C++ compiler, which torch.compile calls; Triton calls one too."""
+    nodes: int = 1
+    """How many machines like this one train together."""
+    processes: int | Literal["auto"] | None = None
+    """Training processes that whoever started us wants on each; auto: one for each GPU."""
 
 
-def look_at_machine(environ: Mapping[str, str]) -> Machine:
+def look_at_machine(environ: Mapping[str, str], nodes: Nodes = ALONE) -> Machine:
     """What is there now."""
     return Machine(
         cores=available_cores(),
         gpus=visible_gpus(environ),
         shm_free_bytes=shutil.disk_usage(SHM).free if SHM.is_dir() else 0,
         compiler=any(shutil.which(name) for name in (environ.get("CXX", "g++"), "g++", "clang++")),
+        nodes=nodes.count,
+        processes=nodes.processes,
     )
 
 

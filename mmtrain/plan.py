@@ -58,6 +58,10 @@ class TrainPlan(BaseModel):
     """Where that is on this machine."""
     device: Decided[str]
     gpus: tuple[int, ...]
+    """Of each node."""
+    nodes: Decided[int]
+    processes: Decided[int]
+    """That train, on each node."""
     epochs: Decided[int]
     batch: Decided[int]
     imgsz: Decided[tuple[int, int]]
@@ -122,6 +126,11 @@ class TrainPlan(BaseModel):
         """Starts from no weights, neither published ones nor a checkpoint's."""
         return self.weights.value == choices.NO_WEIGHTS
 
+    @property
+    def devices(self) -> int:
+        """Processes that train, on all nodes; each has this share of the batch."""
+        return self.nodes.value * self.processes.value
+
     def decisions(self) -> list[dict[str, Any]]:
         """One row per decided value, for the report."""
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)
@@ -160,16 +169,19 @@ def make_plan(
     config = spec.config.model_copy(update={"pretrained": weights.value != choices.NO_WEIGHTS})
     defaults = recipe.defaults
     device, gpus = choices.choose_device(config, machine)
-    devices = max(1, len(gpus))
+    nodes, processes = choices.nodes(machine), choices.processes(machine, gpus)
+    devices = nodes.value * processes.value
     samples, kind = choices.training_samples(recipe, profile)
     batch = choices.batch(config, recipe, samples, devices)
     balanced = choices.balanced_sampling(config)
     shown = shown_images(balanced.value) if balanced.value and shown_images else samples
     again = f": {samples} training images, those with rare classes again" if shown > samples else ""
     drop_last = choices.drop_last(recipe, shown, batch.value, devices)
-    iters = shown // batch.value if drop_last.value else math.ceil(shown / batch.value)
+    # Every device is shown as many images as the others: of what does not divide, a few a second time.
+    steps = math.ceil(shown / devices) / (batch.value // devices)
+    iters = math.floor(steps) if drop_last.value else math.ceil(steps)
     epochs = choices.asked_or(config.epochs, defaults.epochs, "recipe's fine-tuning length")
-    threads = max(1, machine.cores // devices)
+    threads = max(1, machine.cores // processes.value)
     return TrainPlan(
         recipe=recipe.name,
         model=model or Decided(value=recipe.name, origin="request", reason="asked for"),
@@ -181,6 +193,8 @@ def make_plan(
         weights_file=weights_file,
         device=device,
         gpus=gpus,
+        nodes=nodes,
+        processes=processes,
         epochs=epochs,
         batch=batch,
         imgsz=choices.image_size(config, recipe, profile),
@@ -223,12 +237,14 @@ def make_plan(
         channels_last=choices.stated(config, "channels_last", "off unless asked for"),
         deterministic=choices.stated(config, "deterministic", "off unless asked for"),
         freeze=choices.asked_or(config.freeze, (), "nothing beyond the frozen stages"),
-        sync_bn=choices.sync_bn(config, devices),
+        sync_bn=choices.sync_bn(config, devices, gpus),
         backbone_frozen_stages=choices.frozen_stages(config, recipe),
         norm_eval=choices.norm_eval(config, recipe),
-        workers=choices.workers(config, machine, devices),
+        workers=choices.workers(config, machine, processes.value),
         threads=Decided(
-            value=threads, origin="machine", reason=f"{machine.cores} usable cores over {devices} training process(es)"
+            value=threads,
+            origin="machine",
+            reason=f"{machine.cores} usable cores over {processes.value} training process(es)",
         ),
         val_interval=choices.val_interval(config, epochs.value),
         val_intervals=choices.val_intervals(config),
@@ -290,7 +306,8 @@ def _check_points(config: TrainConfig, recipe: Recipe) -> None:
 
 def _check_batch(config: TrainConfig, recipe: Recipe, machine: Machine) -> None:
     if isinstance(config.batch, int):
-        devices = max(1, len(choices.choose_device(config, machine)[1]))
+        gpus = choices.choose_device(config, machine)[1]
+        devices = choices.nodes(machine).value * choices.processes(machine, gpus).value
         choices.check_divides(config.batch, devices)
         choices.check_least_batch(recipe, config.batch, devices)
 

@@ -91,4 +91,21 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
             Variable("CUDA_VISIBLE_DEVICES", "GPUs this job may see; `device` counts among them"),
         ),
     ),
+    (
+        "Several nodes: one `train.py` on each (docs/several-gpus.md); torchrun's names, and Kubeflow's",
+        (
+            Variable("PET_NNODES", "number of nodes", "1"),
+            Variable("PET_NODE_RANK", "this node's place, from 0; the first alone talks to the backend", "0"),
+            Variable("PET_NPROC_PER_NODE", "training processes on each node; `auto`: one for each GPU", "by `device`"),
+            Variable("PET_MASTER_ADDR", "where the first node is"),
+            Variable("PET_MASTER_PORT", "its port where they meet", "29500"),
+            Variable("PET_RDZV_ENDPOINT", "both in one, `host:port`"),
+            Variable("PET_RDZV_BACKEND", "`static` or `c10d`: either way they meet at the first node"),
+            Variable("WORLD_SIZE", "number of nodes, or of processes where PET_NNODES is given"),
+            Variable("RANK", "same as PET_NODE_RANK"),
+            Variable("MASTER_ADDR", "same as PET_MASTER_ADDR"),
+            Variable("MASTER_PORT", "same as PET_MASTER_PORT"),
+            Variable("NODES_TIMEOUT_S", "how long a node waits for another, at the start and in a step", "1800"),
+        ),
+    ),
 )

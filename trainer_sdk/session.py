@@ -19,6 +19,7 @@ from trainer_sdk.console import set_up_logging
 from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
 from trainer_sdk.events import Completed, Event, Failed, LogLine, Progress, Started
 from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.nodes import Nodes, read_nodes, unclear_nodes
 from trainer_sdk.outbox import Outbox
 from trainer_sdk.outcome import (
     Outcome,
@@ -52,6 +53,10 @@ class JobSession:
         self.at_end = contextlib.ExitStack()
         """What has to be undone however the job ends; must not raise."""
         self._spec, self._request_error = _read_or_error(environ)
+        self.nodes, nodes_error = _nodes_or_error(environ)
+        """The machines of the job; only the first one's session is heard."""
+        if nodes_error is not None:
+            self._spec, self._request_error = None, self._request_error or nodes_error
         self._job_id = job_id_of(environ)
         self._phase = "request"
         self._outcome: Completed | None = None
@@ -89,6 +94,8 @@ class JobSession:
     def __enter__(self) -> JobSession:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+        if not self.nodes.first:
+            log.info("node %d of %d: the first one alone reports and publishes", self.nodes.rank, self.nodes.count)
         if self._job_id is not None:
             self._open_folder(self._job_id)
         self._inside = True
@@ -143,7 +150,7 @@ class JobSession:
 
     def _open_folder(self, job_id: str) -> None:
         try:
-            self._workspace = Workspace(self.settings.workspace_dir, job_id)
+            self._workspace = Workspace(self.settings.workspace_dir, self.nodes.folder(job_id))
             self._claim(self._workspace)
             self._look_for_an_earlier_run(self._workspace)
             if self._taken:
@@ -183,8 +190,9 @@ class JobSession:
         self._spec, self._request_error = None, self._request_error or other
 
     def _backend(self) -> Backend:
-        """No backend can take an id that is not a number: then only the file hears of the job."""
-        can_call = self.settings.callback_url is not None and self._job_id is not None and self._job_id.isdecimal()
+        """No backend can take an id that is not a number: then only the file hears of the job, as of other nodes."""
+        numbered = self._job_id is not None and self._job_id.isdecimal()
+        can_call = self.settings.callback_url is not None and numbered and self.nodes.first
         return HttpBackend(str(self.settings.callback_url)) if can_call else FileBackend()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -287,6 +295,13 @@ def _read_or_error(environ: Mapping[str, str]) -> tuple[TrainSpec | None, JobErr
         return read_train_spec(environ), None
     except JobError as error:
         return None, error
+
+
+def _nodes_or_error(environ: Mapping[str, str]) -> tuple[Nodes, JobError | None]:
+    try:
+        return read_nodes(environ), None
+    except JobError as error:
+        return unclear_nodes(environ), error
 
 
 class _Parser(argparse.ArgumentParser):

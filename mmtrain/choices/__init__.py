@@ -20,7 +20,7 @@ from mmtrain.choices.data import (
     weak_epochs,
 )
 from mmtrain.choices.decided import Decided, asked_or, stated
-from mmtrain.choices.machine import amp, choose_device, compiled, gpu_numbers, sync_bn, workers
+from mmtrain.choices.machine import amp, choose_device, compiled, gpu_numbers, nodes, processes, sync_bn, workers
 from mmtrain.choices.metric import PRIMARY_METRICS, primary_metric
 from mmtrain.choices.model import NO_WEIGHTS, frozen_stages, norm_eval, pretrained, task_problems, weights
 from mmtrain.choices.schedule import (
@@ -60,9 +60,11 @@ __all__ = [
     "image_size",
     "learning_rate",
     "milestones",
+    "nodes",
     "norm_eval",
     "pretrained",
     "primary_metric",
+    "processes",
     "size_problems",
     "smaller_batches",
     "stated",

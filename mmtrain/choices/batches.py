@@ -41,13 +41,16 @@ def batch(config: TrainConfig, recipe: Recipe, train_images: int, devices: int) 
         check_divides(config.batch, devices)
     elif wanted.value % devices:
         whole = max(1, wanted.value // devices) * devices
-        reason = f"{wanted.reason}; {wanted.value} does not divide over {devices} GPUs"
+        reason = f"{wanted.reason}; {wanted.value} does not divide over {devices} devices"
         wanted = Decided(value=whole, origin="machine", reason=reason)
     most = max(devices, train_images - train_images % devices)
     if wanted.value > most:
         reason = f"{wanted.value} is more than the {train_images} training images"
         wanted = Decided(value=most, origin="data", reason=reason)
     check_least_batch(recipe, wanted.value, devices)
+    if devices > 1:
+        each = f"the total over all {devices} devices, {wanted.value // devices} on each"
+        wanted = wanted.model_copy(update={"reason": f"{wanted.reason}; {each}"})
     return wanted
 
 
@@ -76,11 +79,11 @@ def smaller_batches(below: int, least: int) -> tuple[int, ...]:
 
 
 def check_divides(batch: int, devices: int) -> None:
-    """Raises: ConfigError for a batch that was asked for and leaves a GPU with fewer images than another."""
+    """Raises: ConfigError for a batch that was asked for and leaves a device with fewer images than another."""
     if batch % devices:
         raise ConfigError(
-            f"batch={batch} does not divide over {devices} GPUs",
-            hint=f"batch is the total over all GPUs: use {max(1, batch // devices) * devices}",
+            f"batch={batch} does not divide over {devices} devices",
+            hint=f"batch is the total over all devices of all nodes: use {max(1, batch // devices) * devices}",
         )
 
 

@@ -13,12 +13,24 @@ SHM_PER_WORKER_BYTES = 64 * 2**20
 
 
 def choose_device(config: TrainConfig, machine: Machine) -> tuple[Decided[str], tuple[int, ...]]:
-    """The device asked for, or the best one present. A GPU that is not there is an error, never a silent CPU."""
+    """The device asked for, or the best one present. A GPU that is not there is an error, never a silent CPU.
+
+    Where the request names none, there are as many as PET_NPROC_PER_NODE says, else one.
+    """
     present = len(machine.gpus)
     if config.device is None:
-        found = f"{present} GPU(s): {machine.gpus[0]}" if present else "no GPU here"
-        chosen = "0" if present else "cpu"
-        return Decided(value=chosen, origin="machine", reason=found), (0,) if present else ()
+        if not present:
+            return Decided(value="cpu", origin="machine", reason="no GPU here"), ()
+        most = present if machine.processes == "auto" else machine.processes or 1
+        if most > present:
+            raise ResourceError(
+                f"PET_NPROC_PER_NODE={most}, this machine has {present} GPU(s)",
+                hint="give the container more GPUs, set PET_NPROC_PER_NODE=auto, or device to 'cpu'",
+            )
+        chosen = "0" if most == 1 else f"0-{most - 1}"
+        return Decided(value=chosen, origin="machine", reason=f"{present} GPU(s): {machine.gpus[0]}"), tuple(
+            range(most)
+        )
     if config.device == "cpu":
         return Decided(value="cpu", origin="request", reason="asked for"), ()
     wanted = gpu_numbers(config.device)
@@ -28,7 +40,29 @@ def choose_device(config: TrainConfig, machine: Machine) -> tuple[Decided[str], 
             f"device {config.device!r} asks for GPU {', '.join(missing)}, this machine has {present or 'none'}",
             hint="start the container with --gpus all, correct CUDA_VISIBLE_DEVICES, or set device to 'cpu'",
         )
+    if isinstance(machine.processes, int) and machine.processes != len(wanted):
+        raise ConfigError(
+            f"device={config.device!r} names {len(wanted)} GPU(s), PET_NPROC_PER_NODE={machine.processes}",
+            hint="leave one of them out: one process trains on each GPU",
+        )
     return Decided(value=config.device, origin="request", reason="asked for"), wanted
+
+
+def processes(machine: Machine, gpus: tuple[int, ...]) -> Decided[int]:
+    """Training processes on each node."""
+    if gpus:
+        return Decided(value=len(gpus), origin="machine", reason="one for each GPU")
+    if isinstance(machine.processes, int):
+        return Decided(value=machine.processes, origin="request", reason="PET_NPROC_PER_NODE")
+    return Decided(value=1, origin="machine", reason="one uses all cores")
+
+
+def nodes(machine: Machine) -> Decided[int]:
+    """Machines that train together."""
+    if machine.nodes == 1:
+        return Decided(value=1, origin="machine", reason="this machine alone")
+    reason = "PET_NNODES or WORLD_SIZE: each has the whole data set, and shows its share of every batch"
+    return Decided(value=machine.nodes, origin="request", reason=reason)
 
 
 def gpu_numbers(device: str) -> tuple[int, ...]:
@@ -46,8 +80,10 @@ def gpu_numbers(device: str) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
-def sync_bn(config: TrainConfig, devices: int) -> Decided[bool]:
+def sync_bn(config: TrainConfig, devices: int, gpus: tuple[int, ...]) -> Decided[bool]:
     """Only where there is something to synchronise."""
+    if config.sync_bn and devices > 1 and not gpus:
+        return Decided(value=False, origin="machine", reason="asked for, but torch has it for GPUs only")
     if config.sync_bn and devices < 2:
         return Decided(value=False, origin="machine", reason="asked for, but one device has nothing to synchronise")
     return stated(config, "sync_bn", "off unless asked for")

@@ -43,6 +43,8 @@ MENDED = {
     "Albumentation": "albumentations drawn from the seed",
 }
 """Parts of a configuration that `mmtrain/compat.py` changes for the better, and how."""
+CPU_WRAPPER = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
+"""MMEngine's own, which takes every process to have a GPU."""
 
 
 class TaskConfig(Protocol):
@@ -82,8 +84,8 @@ def build_config(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFile
         "train_dataloader": _train_loader(base, recipe, plan, files),
         "val_dataloader": _eval_loader(recipe, plan, files, "val"),
         "test_dataloader": _eval_loader(recipe, plan, files, "test"),
-        "val_evaluator": task.evaluator(plan, files, "val"),
-        "test_evaluator": task.evaluator(plan, files, "test"),
+        "val_evaluator": _evaluator(plan, task.evaluator(plan, files, "val")),
+        "test_evaluator": _evaluator(plan, task.evaluator(plan, files, "test")),
         "train_cfg": train_loop(plan),
         "val_cfg": {"type": "ValLoop"},
         "test_cfg": {"type": "TestLoop"},
@@ -107,9 +109,19 @@ def build_config(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFile
         **({"compile": True} if plan.compile.value else {}),
         "load_from": str(work_dir / START) if plan.weights_file else None,
         "resume": False,
-        "launcher": "pytorch" if len(plan.gpus) > 1 else "none",
+        "launcher": "pytorch" if plan.devices > 1 else "none",
+        **({"model_wrapper_cfg": CPU_WRAPPER} if plan.devices > 1 and not plan.gpus else {}),
         "work_dir": str(work_dir),
     }
+
+
+def _evaluator(plan: TrainPlan, metrics: Dict | list[Dict]) -> Dict | list[Dict]:
+    """What the processes found is sent: MMEngine's usual way is files, in a folder that all nodes would share."""
+    if plan.devices == 1:
+        return metrics
+    if isinstance(metrics, list):
+        return [{**metric, "collect_device": "gpu"} for metric in metrics]
+    return {**metrics, "collect_device": "gpu"}
 
 
 def _model(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFiles) -> Dict:
@@ -136,7 +148,7 @@ def _train_loader(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFil
         oversample = plan.balanced_sampling.value
         dataset = {"type": "ClassBalancedDataset", "oversample_thr": oversample, "dataset": dataset}
     return {
-        "batch_size": plan.batch.value // max(1, len(plan.gpus)),
+        "batch_size": plan.batch.value // plan.devices,
         "num_workers": plan.workers.value,
         "persistent_workers": plan.workers.value > 0,
         "pin_memory": bool(plan.gpus),
@@ -151,7 +163,7 @@ def _eval_loader(recipe: Recipe, plan: TrainPlan, files: DatasetFiles, split: Sp
     task = TASKS[recipe.task]
     return {
         # Pictures of different shapes would be padded to each other, which changes their results a little.
-        "batch_size": plan.batch.value // max(1, len(plan.gpus)) if recipe.letterbox else 1,
+        "batch_size": plan.batch.value // plan.devices if recipe.letterbox else 1,
         "num_workers": plan.workers.value,
         "persistent_workers": plan.workers.value > 0,
         "drop_last": False,

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import barrier
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
@@ -26,6 +25,7 @@ from mmtrain.engine.resume import ResumableLoop, ResumeHook, choose_checkpoint
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.seeding import SeedHook
 from mmtrain.engine.start import fitting, write_start
+from mmtrain.engine.team import ALONE, Team
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe, load_recipe
 from trainer_sdk.errors import ConfigError
@@ -69,6 +69,7 @@ def fit(
     writer: MessageWriter | None,
     stop_file: Path,
     parent: int,
+    team: Team = ALONE,
 ) -> Fitted:
     """Runs the training to its end, from the newest of its own checkpoints in the work folder if there is one.
 
@@ -77,6 +78,7 @@ def fit(
         writer: where news go; None on all processes but the first.
         stop_file: its appearance ends the training after the current iteration.
         parent: process whose end ends the training.
+        team: those that train together; it has met.
 
     Raises:
         DivergedError, Interrupted: see the hooks.
@@ -87,18 +89,18 @@ def fit(
     runner = prepared_runner(config, plan)
     if plan.deterministic.value:  # where CUDA has no such operator, worker.log says so instead of ending the training
         torch.use_deterministic_algorithms(True, warn_only=True)
-    go_on(runner, description["fingerprint"], plan.batch.value)
+    go_on(runner, description["fingerprint"], plan.batch.value, team)
     if plan.weights_file and not runner._resume:
-        _prepare_weights(runner, plan, writer)
+        _prepare_weights(runner, plan, writer, team)
     resuming = ResumeHook(plan.batch.value)
     runner.register_hook(SeedHook(plan.seed.value, fresh_caches=plan.deterministic.value))
     runner.register_hook(DivergenceHook())
     runner.register_hook(DescriptionHook(description))
     runner.register_hook(resuming)
+    runner.register_hook(MessageHook(writer, plan, team))
     if writer is not None:
-        runner.register_hook(MessageHook(writer, plan))
         runner.register_hook(BrowseHook(Path(runner.work_dir).parent, plan.seed.value))
-        runner.register_hook(StopHook(stop_file, parent))
+    runner.register_hook(StopHook(stop_file, parent, team))
     runner.train()
     last = _last(runner)
     best = _best(runner, last)
@@ -114,21 +116,23 @@ def fit(
     )
 
 
-def go_on(runner: Runner, fingerprint: str, batch: int) -> None:
+def go_on(runner: Runner, fingerprint: str, batch: int, team: Team = ALONE) -> None:
     """Lets the runner begin where the newest checkpoint of the same training is."""
     iters_per_epoch = len(runner.train_dataloader)
-    path = choose_checkpoint(Path(runner.work_dir), fingerprint, iters_per_epoch=iters_per_epoch, batch=batch)
+    path = choose_checkpoint(
+        Path(runner.work_dir), fingerprint, iters_per_epoch=iters_per_epoch, batch=batch, team=team
+    )
     if path is not None:
         runner._resume, runner._load_from = True, str(path)
 
 
-def _prepare_weights(runner: Runner, plan: TrainPlan, writer: MessageWriter | None) -> None:
-    """The first process writes the file that all load, and says what is in it.
+def _prepare_weights(runner: Runner, plan: TrainPlan, writer: MessageWriter | None, team: Team) -> None:
+    """The first process of each machine writes the file that all there load; the first of all says what is in it.
 
     Raises:
         CheckpointError: weights of another model, or none.
     """
-    if writer is not None:
+    if team.place.first_here:
         assert plan.weights_file is not None
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         start = fitting(
@@ -141,8 +145,9 @@ def _prepare_weights(runner: Runner, plan: TrainPlan, writer: MessageWriter | No
             shapes_with_one_more=lambda: _shapes(plan, (*plan.class_names, "one more")),
         )
         write_start(start, model, Path(runner.cfg.load_from))
-        writer.say(start.told)
-    barrier()
+        if writer is not None:
+            writer.say(start.told)
+    team.wait()
 
 
 def _shapes(plan: TrainPlan, class_names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -161,6 +166,8 @@ def prepared_runner(config: Config, plan: TrainPlan) -> Runner:
 
     class Prepared(Runner):  # type: ignore[misc]
         def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> Any:
+            if not plan.sync_bn.value:  # MMEngine reverts those of its own accord only where one process trains
+                model = revert_sync_batchnorm(model)
             prepare_model(model, plan)  # before DistributedDataParallel counts what learns
             return super().wrap_model(model_wrapper_cfg, model)
 

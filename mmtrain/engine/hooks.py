@@ -21,6 +21,7 @@ from mmtrain.config.slots import innermost
 from mmtrain.engine.browse import show, whole_pipeline
 from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated
 from mmtrain.engine.order import INTERRUPTED
+from mmtrain.engine.team import ALONE, Team
 from mmtrain.machine import peak_rss_bytes
 from mmtrain.metrics import mm_metric_names
 from mmtrain.plan import TrainPlan
@@ -36,16 +37,23 @@ SHOW_S = 2.0
 
 
 class MessageHook(Hook):
-    """Tells the parent how the training goes. LOWEST, so that a best checkpoint exists when it is announced."""
+    """Tells the parent how the training goes. LOWEST, so that a best checkpoint exists when it is announced.
+
+    Args:
+        writer: None on all processes but the first, which add what they know.
+    """
 
     priority = "LOWEST"
 
-    def __init__(self, writer: MessageWriter, plan: TrainPlan) -> None:
+    def __init__(self, writer: MessageWriter | None, plan: TrainPlan, team: Team = ALONE) -> None:
         self._writer = writer
+        self._team = team
         self._nothing_found = dict.fromkeys(mm_metric_names(plan.task), 0.0)
         self._next_say = 0.0
 
     def before_train(self, runner: Runner) -> None:
+        if self._writer is None:
+            return
         parameters = sum(parameter.numel() for parameter in runner.model.parameters())
         self._writer.say(
             FitStarted(
@@ -58,7 +66,7 @@ class MessageHook(Hook):
         )
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if time.monotonic() < self._next_say:
+        if self._writer is None or time.monotonic() < self._next_say:
             return
         self._next_say = time.monotonic() + SAY_EVERY_S
         self._writer.say(
@@ -78,11 +86,14 @@ class MessageHook(Hook):
             for name, history in scalars.items()
             if name.startswith("train/") and "loss" in name
         }
+        means = self._team.mean(losses.values())  # each process sees its share of every batch
+        if self._writer is None:
+            return
         self._writer.say(
             EpochEnd(
                 epoch=runner.epoch + 1,
                 iteration=runner.iter,
-                losses=losses,
+                losses=dict(zip(losses, means, strict=True)),
                 lr=_learning_rate(runner),
                 data_share=_data_share(scalars, per_epoch),
                 peak_rss_bytes=peak_rss_bytes(),
@@ -91,6 +102,8 @@ class MessageHook(Hook):
         )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self._writer is None:
+            return
         # CocoMetric returns nothing at all when the model found no object in any picture: that is a 0, not a gap.
         numbers = {name: float(number) for name, number in (metrics or self._nothing_found).items()}
         best = Path(runner.message_hub.runtime_info.get("best_ckpt", "")).stem.endswith(f"_epoch_{runner.epoch}")
@@ -100,26 +113,31 @@ class MessageHook(Hook):
 class StopHook(Hook):
     """Ends the work when the parent asks for it (a file appears) or is gone, also inside an evaluation.
 
-    For the first process; without it the others end too. LOWEST, so that a checkpoint has the whole iteration.
+    LOWEST, so that a checkpoint has the whole iteration. All processes end after the same one, whichever node is asked.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, stop_file: Path, parent: int) -> None:
+    def __init__(self, stop_file: Path, parent: int, team: Team = ALONE) -> None:
         self._stop_file = stop_file
         self._parent = parent
+        self._team = team
         self._next_look = 0.0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self._asked():
-            _leave(runner, runner.iter + 1)
+        if node := self._node_asked():
+            self._leave(runner, runner.iter + 1, node)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self._asked():
+        if node := self._node_asked():
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook._swap_ema_parameters()  # validation is of the average: the model has its weights back
-            _leave(runner, runner.iter)
+            self._leave(runner, runner.iter, node)
+
+    def _node_asked(self) -> int:
+        """Which node's parent asks, counted from 1; 0: none does."""
+        return self._team.highest(self._team.place.node + 1 if self._asked() else 0)
 
     def _asked(self) -> bool:
         if time.monotonic() < self._next_look:
@@ -127,10 +145,11 @@ class StopHook(Hook):
         self._next_look = time.monotonic() + LOOK_EVERY_S
         return self._stop_file.exists() or not _alive(self._parent)
 
-
-def _leave(runner: Runner, done_iters: int) -> None:
-    runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta={"epoch": runner.epoch, "iter": done_iters})
-    raise Interrupted("the parent asked to stop")
+    def _leave(self, runner: Runner, done_iters: int, node: int) -> None:
+        runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta={"epoch": runner.epoch, "iter": done_iters})
+        self._team.wait()  # the first one saves; the end of another would end it
+        several = self._team.place.nodes > 1
+        raise Interrupted(f"node {node - 1} was told to stop" if several else "the parent asked to stop")
 
 
 class DivergenceHook(Hook):

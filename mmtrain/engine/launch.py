@@ -20,6 +20,7 @@ import psutil
 from mmtrain.engine.messages import Finished, MessageReader, News
 from mmtrain.engine.order import EARLIER_LOG, ERROR, LOG, MESSAGES, STOP
 from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, OutOfMemory, ResourceError, disk_full
+from trainer_sdk.nodes import ALONE, Nodes, without_launchers
 
 POLL_S = 0.2
 STOP_GRACE_S = 20.0
@@ -38,14 +39,16 @@ def launch(
     gpus: tuple[int, ...],
     environ: Mapping[str, str],
     streaming: bool = False,
+    nodes: Nodes = ALONE,
 ) -> subprocess.Popen[bytes]:
     """Starts `torchrun` in a session of its own: a Ctrl-C at the terminal is ours to pass on.
 
     Args:
+        processes: on this machine.
         streaming: the worker reads images from their bucket, so it learns the key to the data sets.
     """
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+        sys.executable, "-m", "torch.distributed.run", *_meeting(nodes), f"--nproc-per-node={processes}",
         "-m", "mmtrain.engine.worker", str(work_dir),
     ]  # fmt: skip
     with contextlib.suppress(FileNotFoundError):
@@ -62,12 +65,26 @@ def launch(
         )
 
 
+def _meeting(nodes: Nodes) -> tuple[str, ...]:
+    """Where torchrun's processes meet; static: the first node is the one that we take for it."""
+    if nodes.count == 1:
+        return ("--standalone",)
+    return (
+        f"--nnodes={nodes.count}",
+        f"--node-rank={nodes.rank}",
+        f"--master-addr={nodes.address}",
+        f"--master-port={nodes.port}",
+        f"--rdzv-conf=timeout={nodes.timeout_s}",
+    )
+
+
 def worker_environment(
     environ: Mapping[str, str], *, threads: int, gpus: tuple[int, ...], streaming: bool = False
 ) -> dict[str, str]:
     """Ours, without secrets it has no use for, with as many threads as each process has cores, and the chosen GPUs."""
     allowed = DATASET_KEYS if streaming else ()
-    kept = {name: value for name, value in environ.items() if name in allowed or not SECRET.search(name)}
+    ours = without_launchers(environ)
+    kept = {name: value for name, value in ours.items() if name in allowed or not SECRET.search(name)}
     visible = [number.strip() for number in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number.strip()]
     chosen = ",".join(visible[gpu] if visible else str(gpu) for gpu in gpus)
     return kept | {
@@ -137,6 +154,8 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
     if shutil.disk_usage(work_dir).free < FULL_DISK_BYTES:
         return disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), work_dir)
     log = (work_dir / LOG).read_text(errors="replace")
+    if alone := _alone(log):
+        return alone
     number = killing_signal(returncode, log)
     where = f"the last lines of {work_dir / 'worker.log'}: " + " | ".join(log.strip().splitlines()[-3:])
     if number == signal.SIGKILL:
@@ -154,6 +173,16 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
             f"the training process died of {signal.Signals(number).name}", hint=f"a crash in compiled code; {where}"
         )
     return FrameworkError(f"the training process ended with code {returncode} and no report", hint=where)
+
+
+def _alone(log: str) -> ResourceError | None:
+    """What torchrun says when the nodes did not find each other."""
+    hint = "all need the same PET_NNODES, PET_MASTER_ADDR and PET_MASTER_PORT, and wait for NODES_TIMEOUT_S"
+    if came := re.search(r"waiting for clients\. (\d+)/(\d+) clients joined", log):
+        return ResourceError(f"only {came[1]} of {came[2]} nodes came", hint=f"see the others' logs; {hint}")
+    if error := re.search(r"DistNetworkError: (.+)", log):
+        return ResourceError(f"the first node cannot be reached: {error[1]}", hint=f"see its log; {hint}")
+    return None
 
 
 def killing_signal(returncode: int, log: str) -> int | None:

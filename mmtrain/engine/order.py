@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mmtrain.config.files import DatasetFiles
 from mmtrain.plan import TrainPlan
+from trainer_sdk.nodes import PATIENCE_S
 
 ORDER = "worker.json"
 ERROR = "worker_error.json"
@@ -37,6 +38,10 @@ class WorkerOrder(BaseModel):
     """Of the training: a checkpoint with the same one is gone on with."""
     parent: int
     """Process whose end ends the worker."""
+    facts: dict[str, str] = {}
+    """What must be the same on every node, by name."""
+    patience_s: int = PATIENCE_S
+    """How long a process waits for another one."""
 
 
 class ProbeOrder(BaseModel):

@@ -23,7 +23,9 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmtrain.engine.order import RESUMABLE
 from mmtrain.engine.safe_load import load_checkpoint_safely
+from mmtrain.engine.team import ALONE, Team
 from trainer_sdk.errors import CheckpointError
+from trainer_sdk.workspace import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -154,22 +156,28 @@ def fast_forward(runner: Runner) -> None:
             scheduler.step()
 
 
-def choose_checkpoint(work_dir: Path, fingerprint: str, *, iters_per_epoch: int, batch: int) -> Path | None:
+def choose_checkpoint(
+    work_dir: Path, fingerprint: str, *, iters_per_epoch: int, batch: int, team: Team = ALONE
+) -> Path | None:
     """The newest whole checkpoint of the same training; the same one on every process.
 
     Args:
         fingerprint: of request, data and plan; a checkpoint of another training is left alone.
         iters_per_epoch, batch: a checkpoint from within an epoch counts only if it was one of as many steps.
     """
-    chosen: list[Any] = [None, None]
-    if is_main_process():
-        path = _newest(work_dir, fingerprint, iters_per_epoch, batch)
-        chosen = [path.name, path.read_bytes() if get_world_size() > 1 else None] if path else chosen
-    if get_world_size() > 1:
-        broadcast_object_list(chosen)  # another machine may have another disk
-        if chosen[0] and not (work_dir / chosen[0]).exists():
-            (work_dir / chosen[0]).write_bytes(chosen[1])
-    return work_dir / chosen[0] if chosen[0] else None
+    path = _newest(work_dir, fingerprint, iters_per_epoch, batch) if is_main_process() else None
+    if get_world_size() == 1:
+        return path
+    elsewhere = team.place.nodes > 1  # another machine has another disk
+    found: list[Any] = [(path.name, path.read_bytes() if elsewhere else b"") if path else None]
+    broadcast_object_list(found)
+    if found[0] is None:
+        return None
+    name, content = found[0]
+    if elsewhere and team.place.node > 0 and team.place.first_here:
+        write_atomically(work_dir / name, content)
+    team.wait()
+    return work_dir / name
 
 
 def _newest(work_dir: Path, fingerprint: str, iters_per_epoch: int, batch: int) -> Path | None:

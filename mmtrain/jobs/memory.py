@@ -86,7 +86,7 @@ def with_fewer_at_a_time(plan: TrainPlan, spec: TrainSpec, plan_for: PlanFor, wh
     Returns:
         None when no device can have fewer.
     """
-    devices = max(1, len(plan.gpus))
+    devices = plan.devices
     each = plan.batch.value // devices
     least = load_recipe(plan.recipe, plan.task).least_batch
     fewer = max((count for count in range(least, each // 2 + 1) if each % count == 0), default=0)

@@ -23,7 +23,7 @@ from mmtrain.jobs.tracking import Tracker
 from mmtrain.jobs.work import Work, files_of, let_worker_train
 from mmtrain.machine import look_at_machine
 from mmtrain.plan import make_plan
-from trainer_sdk.events import Completed
+from trainer_sdk.events import Completed, Metrics
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
 
@@ -38,7 +38,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     if earlier is not None:
         return earlier
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
-        machine = look_at_machine(session.environ)
+        machine = look_at_machine(session.environ, session.nodes)
         model = chosen_model(spec, machine, session.settings, space.work)
     with session.step("fetch"), Display("fetching", unit="images") as display:
         copied = spec.config.data_access == "copy"
@@ -82,7 +82,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         findings = space.save("findings.json", at_input_size(findings, conversion, plan.imgsz.value))
         tell_findings(findings, session)
     with session.step("train"), Display("starting", unit="iterations") as display:
-        tracker = Tracker(session.environ, spec.job_id)
+        tracker = Tracker(session.environ if session.nodes.first else {}, spec.job_id)
         session.at_end.callback(tracker.close)
         tracker.plan(plan)
         narrator = Narrator(plan, session, display, tracker)
@@ -90,6 +90,9 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
             narrator.note(f"{plan.batch.value} images at a time: {plan.batch.reason}", level="INFO")
         work = Work(spec, plan_for, access, fetched, conversion, session, narrator, files, fingerprint)
         plan, finished = let_worker_train(plan, work)
+    if not session.nodes.first:
+        session.log("trained; the first node measures, reports and publishes")
+        return Completed(total_epochs_completed=finished.epochs, final_metrics=Metrics())
     with session.step("report"):
         write_page_of_data(spec, findings, conversion, fetched, access, space)
         report = report_training(spec, plan, findings, finished, narrator.curves, narrator.notes, access, space)

@@ -17,6 +17,7 @@ from mmtrain.engine.launch import launch, supervise
 from mmtrain.engine.messages import Finished, read_news
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.jobs.access import CACHE_FOLDER, Access
+from mmtrain.jobs.identity import facts_of
 from mmtrain.jobs.keeping import Keeper
 from mmtrain.jobs.memory import MEMORY, PlanFor, keep_decision, with_fewer_at_a_time
 from mmtrain.jobs.narrator import Narrator
@@ -89,6 +90,10 @@ def _with_what_memory_allows(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Fi
             if smaller is None or restarts == MOST_RESTARTS:
                 _say_what_is_left(plan, error)
                 raise
+            if work.session.nodes.count > 1:  # each node hears of it at another time, or not at all
+                values = f'"batch": {smaller.batch.value}, "accumulate": {smaller.accumulate.value}'
+                hint = f"several nodes do not start again together: set {values}, and start the job again"
+                raise OutOfMemory(error.message, hint=hint) from error
             restarts += 1
             plan = space.save("plan.json", smaller)
             keep_decision(plan, work.fingerprint, space)
@@ -108,7 +113,7 @@ def _say_what_is_left(plan: TrainPlan, error: OutOfMemory) -> None:
 
 def _run(plan: TrainPlan, work: Work) -> Finished:
     """One worker from its start to its end."""
-    folder = work.session.workspace.work
+    folder, nodes = work.session.workspace.work, work.session.nodes
     for name in (ERROR, STOP):
         (folder / name).unlink(missing_ok=True)
     class_ids = [work.conversion.id_map.classes[index].id for index in range(len(work.conversion.class_names))]
@@ -118,15 +123,18 @@ def _run(plan: TrainPlan, work: Work) -> Finished:
         dataset={"annotations_sha256": work.fetched.sha256, "original_class_ids": class_ids},
         fingerprint=work.fingerprint,
         parent=os.getpid(),
+        facts=facts_of(plan, work.files) if nodes.count > 1 else {},
+        patience_s=nodes.timeout_s,
     )
     work.session.workspace.save(f"work/{ORDER}", order)
     process = launch(
         folder,
-        processes=max(1, len(plan.gpus)),
+        processes=plan.processes.value,
         threads=plan.threads.value,
         gpus=plan.gpus,
         environ=work.session.environ,
         streaming=work.access.streams,
+        nodes=nodes,
     )
     return supervise(process, folder, work.narrator.listen)
 

@@ -185,6 +185,7 @@ class StopWhen(StopHook):
     """Is asked to stop at one moment."""
 
     def __init__(self, *, iteration: int = 0, validation_of_epoch: int = 0) -> None:
+        super().__init__(Path(), 0)
         self._iteration, self._validation = iteration, validation_of_epoch
 
     def after_train_iter(self, runner: Runner, *args: Any, **more: Any) -> None:

@@ -128,7 +128,7 @@ def test_the_batch_is_never_larger_than_the_data() -> None:
 
 def test_the_batch_is_the_total_over_all_gpus() -> None:
     assert plan_of(machine=FOUR_GPUS, device="0-3", batch=16).gpus == (0, 1, 2, 3)
-    with pytest.raises(ConfigError, match="batch=6 does not divide over 4 GPUs"):
+    with pytest.raises(ConfigError, match="batch=6 does not divide over 4 devices"):
         plan_of(machine=FOUR_GPUS, device="0-3", batch=6)
 
 

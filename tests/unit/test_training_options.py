@@ -266,8 +266,8 @@ def test_a_metric_is_chosen_by_the_name_that_the_report_gives_it(task: Task) -> 
 def test_a_recipes_batch_is_fitted_to_the_gpus_an_asked_one_is_refused_before_the_data() -> None:
     plan = plan_of("faster-rcnn-r50", device="0-3", machine=FOUR_GPUS)
     assert (plan.batch.value, plan.batch.origin) == (4, "machine")
-    assert "does not divide over 4 GPUs" in plan.batch.reason
-    with pytest.raises(ConfigError, match="batch=7 does not divide over 4 GPUs"):
+    assert "does not divide over 4 devices" in plan.batch.reason
+    with pytest.raises(ConfigError, match="batch=7 does not divide over 4 devices"):
         check_request(TrainConfig(batch=7, device="0-3"), load_recipe("faster-rcnn-r50"), FOUR_GPUS)
 
 
