@@ -71,7 +71,7 @@ def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
     space = work.session.workspace
     settings = work.session.settings
     _make_ready(space.work, work.fingerprint)
-    store = progress_store(settings, work.spec.job_id)
+    store = progress_store(settings, work.spec.job_id) if work.session.nodes.first else None
     if store is not None:
         bring_progress(store, work.fingerprint, work.session)
     work.narrator.remember(read_news(space.work / MESSAGES))

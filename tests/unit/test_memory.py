@@ -20,6 +20,7 @@ from mmtrain.recipes import load_recipe
 from tests.unit.test_plan import CPU, profile_of
 from trainer_sdk.errors import OutOfMemory
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.nodes import Nodes
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace
@@ -88,10 +89,10 @@ def test_a_training_knows_its_checkpoints_by_what_it_learns_not_by_how_much_fits
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], tuple[TrainPlan, list[str]]]:
+def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[TrainPlan, list[str]]]:
     """Trains with a worker that holds no more than so many images at a time."""
 
-    def train(room: int) -> tuple[TrainPlan, list[str]]:
+    def train(room: int, nodes: int = 1) -> tuple[TrainPlan, list[str]]:
         notes: list[str] = []
 
         def run(plan: TrainPlan, job: Any) -> Finished:
@@ -104,7 +105,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], 
         space = Workspace(tmp_path, "")
         narrator = SimpleNamespace(remember=lambda news: None, note=notes.append)
         spec = spec_of(batch=32)
-        session = SimpleNamespace(workspace=space, settings=Settings.from_env({}))
+        session = SimpleNamespace(workspace=space, settings=Settings.from_env({}), nodes=Nodes(count=nodes))
         job = SimpleNamespace(spec=spec, plan_for=PLAN_FOR, fingerprint="f", narrator=narrator, session=session)
         return work.let_worker_train(PLAN_FOR(spec), job)[0], notes  # type: ignore[arg-type]
 
@@ -195,8 +196,23 @@ def test_a_batch_kept_on_another_machine_is_measured_anew_where_it_cannot_be_sha
     two_gpus = partial(PLAN_FOR, machine=CPU.model_copy(update={"gpus": ("A10", "A10")}))
     assert job.plan(plan_for=two_gpus, batch="auto", device="0,1").batch.value == 16
     assert job.measured == 1
-    assert "17 does not divide over 2 GPUs" in job.logged[0] or "batch=17" in job.logged[0]
+    assert "17 does not divide over 2 devices" in job.logged[0] or "batch=17" in job.logged[0]
 
 
 def test_what_cannot_be_measured_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Job(tmp_path, monkeypatch, batch=None).plan(batch="auto").batch.value == 16
+
+
+def test_several_nodes_name_the_batch_instead(trained: Callable[..., tuple[TrainPlan, list[str]]]) -> None:
+    with pytest.raises(OutOfMemory, match="with 32") as caught:
+        trained(8, nodes=2)
+    assert 'set "batch": 16, "accumulate": 2, and start the job again' in caught.value.hint
+
+
+def test_what_each_node_would_measure_for_itself_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path, monkeypatch, batch=32)
+    two_nodes = partial(PLAN_FOR, machine=CPU.model_copy(update={"nodes": 2}))
+    assert job.plan(plan_for=two_nodes, batch="auto").batch.value == 16
+    assert job.measured == 0
