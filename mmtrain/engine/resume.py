@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -165,16 +165,14 @@ def choose_checkpoint(
         fingerprint: of request, data and plan; a checkpoint of another training is left alone.
         iters_per_epoch, batch: a checkpoint from within an epoch counts only if it was one of as many steps.
     """
-    path = _newest(work_dir, fingerprint, iters_per_epoch, batch) if is_main_process() else None
-    if get_world_size() == 1:
-        return path
-    elsewhere = team.place.nodes > 1  # another machine has another disk
-    found: list[Any] = [(path.name, path.read_bytes() if elsewhere else b"") if path else None]
-    broadcast_object_list(found)
-    if found[0] is None:
+    place = team.place
+    elsewhere = place.nodes > 1  # another machine has another disk
+    path = _newest(work_dir, fingerprint, iters_per_epoch, batch) if place.first else None
+    found = team.from_first((path.name, path.read_bytes() if elsewhere else b"") if path else None)
+    if found is None:
         return None
-    name, content = found[0]
-    if elsewhere and team.place.node > 0 and team.place.first_here:
+    name, content = found
+    if place.node > 0 and place.first_here:
         write_atomically(work_dir / name, content)
     team.wait()
     return work_dir / name

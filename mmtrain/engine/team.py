@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import distributed
@@ -11,6 +12,7 @@ from torch import distributed
 from mmtrain.engine.place import Place
 from trainer_sdk.errors import ConfigError
 
+Value = TypeVar("Value")
 Facts = Mapping[str, str]
 SHOWN_CHARACTERS = 80
 
@@ -46,6 +48,13 @@ class Team:
         if self._group is None:
             return list(numbers)
         return [total / self.place.world for total in self._reduced(numbers, distributed.ReduceOp.SUM)]
+
+    def from_first(self, value: Value) -> Value:
+        """What the first one has; the others' is not asked for."""
+        found = [value]
+        if self._group is not None:
+            distributed.broadcast_object_list(found, src=0, group=self._group)
+        return found[0]
 
     def wait(self) -> None:
         """For all the others to come here."""
