@@ -138,7 +138,8 @@ def beyond_config(plan: TrainPlan, config: Dict) -> str:
     done += ["channels_last=True"] if plan.channels_last.value else []
     kinds = {str(part.get("type")).rpartition(".")[2] for part in parts(config)}
     done += [words for kind, words in MENDED.items() if kind in kinds]
-    return f"# The trainer did this besides, a run by hand does not: {', '.join(done)}.\n" if done else ""
+    several = f"# For torchrun with {plan.devices} processes: batch_size is each one's.\n" if plan.devices > 1 else ""
+    return several + (f"# The trainer did this besides, a run by hand does not: {', '.join(done)}.\n" if done else "")
 
 
 def _train_loader(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFiles) -> Dict:

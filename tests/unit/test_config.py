@@ -240,3 +240,15 @@ def test_the_head_of_centernet_gets_its_border_from_a_picture_that_stays_whole()
     assert pipeline[kinds.index("RandomCenterCropPad")]["test_pad_mode"] == ("size_divisor", 1)
     assert pipeline[0]["to_float32"] is True  # it takes no others
     assert "border" in pipeline[-1]["meta_keys"]
+
+
+@pytest.mark.parametrize("model", ["rtmdet-tiny", "pspnet-r50"])
+def test_on_several_devices_results_are_sent_and_each_has_its_share(model: str) -> None:
+    """Not left in a folder that all nodes would have to share, as is MMEngine's habit."""
+    two_nodes = FOUR_GPUS.model_copy(update={"nodes": 2, "gpus": (), "processes": 2})
+    config = config_of(model, machine=two_nodes, batch=8)
+    assert config["launcher"] == "pytorch"
+    assert config["model_wrapper_cfg"]["device_ids"] is None
+    assert config["train_dataloader"]["batch_size"] == 2
+    assert config["val_evaluator"]["collect_device"] == "gpu"
+    assert not {"model_wrapper_cfg", "collect_device"} & config_of(model, batch=8).keys()
