@@ -93,7 +93,7 @@ def _rows(sample: Any) -> Iterator[CocoResult]:
         yield row if mask is None else row | {"segmentation": mask}
 
 
-def encoded_masks(masks: np.ndarray) -> list[dict[str, Any] | None]:
+def encoded_masks(masks: np.ndarray[Any, Any]) -> list[dict[str, Any] | None]:
     """Masks (N, H, W), 0 or 1 -> compressed RLE with text counts."""
     if not len(masks):
         return []

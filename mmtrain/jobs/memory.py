@@ -62,7 +62,8 @@ def as_memory_allows(
             return _replanned(spec, plan_for, earlier.batch, earlier.accumulate)
         except ConfigError as error:
             session.log(f"the batch of the earlier run is not for this machine: {error.message}", level="WARNING")
-    if spec.config.batch != "auto":
+    several_on_a_cpu = asked.devices > 1 and not asked.gpus  # they share the memory that is measured
+    if spec.config.batch != "auto" or several_on_a_cpu:
         return asked
     measured = measured_batch(asked, files, session, streaming=streaming)
     if measured is None:

@@ -49,7 +49,7 @@ def measured_batch(plan: TrainPlan, files: DatasetFiles, session: JobSession, *,
         OutOfMemory: not even the fewest images fit.
     """
     started = time.monotonic()
-    devices = max(1, len(plan.gpus))
+    devices = plan.devices
     usual, least = plan.batch.value // devices, load_recipe(plan.recipe, plan.task).least_batch
     batches = choices.batches_to_try(usual, least, plan.iters_per_epoch.value, gpu=bool(plan.gpus))
     tried = _probe(plan, files, batches, session, streaming=streaming)
@@ -112,7 +112,7 @@ def _probe(
         files=files,
         batches=tuple(batches),
         most_share=MOST_SHARE,
-        devices=max(1, len(plan.gpus)),
+        devices=plan.devices,
         enough=None if plan.gpus else plan.batch.value,
     )
     session.workspace.save(f"work/{FOLDER}/{PROBE}", order)
@@ -152,7 +152,8 @@ def _run(folder: Path, environ: dict[str, str]) -> bool:
 def _for_one_device(plan: TrainPlan) -> TrainPlan:
     """As each of several processes trains; compiling takes minutes and no more memory; weights change nothing."""
     off = {name: getattr(plan, name).model_copy(update={"value": False}) for name in ("sync_bn", "compile")}
-    return plan.model_copy(update={"gpus": plan.gpus[:1], "weights_file": None, **off})
+    one = plan.processes.model_copy(update={"value": 1})
+    return plan.model_copy(update={"gpus": plan.gpus[:1], "processes": one, "weights_file": None, **off})
 
 
 def _read(path: Path) -> list[Tried]:
