@@ -18,8 +18,8 @@ from tests.doubles.backend import ContractBackend
 from tests.e2e.test_faults import LONG, told, wait_for, worker_of
 from tests.e2e.test_jobs import TRAIN_S, request
 
-SAME = 1e-4
-"""Of losses and weights: sums of float32 in another order, after four steps."""
+SAME = 1e-5
+"""Of losses and weights: sums of float32 in another order, after four steps; measured: 2e-7."""
 
 
 @pytest.fixture
@@ -72,7 +72,8 @@ def test_two_nodes_are_one_job_with_the_same_numbers(
     plan = json.loads((both[0].folder / "plan.json").read_text())
     assert (plan["nodes"]["value"], plan["processes"]["value"], plan["batch"]["value"]) == (2, 1, 4)
     assert "over all 2 devices, 2 on each" in plan["batch"]["reason"]
-    assert len(curve(alone.folder)) == 2
+    first_epoch, second_epoch = curve(alone.folder)
+    assert first_epoch["loss"] - second_epoch["loss"] > 1000 * SAME
     for one, other in zip(curve(alone.folder), curve(both[0].folder), strict=True):
         assert other == pytest.approx(one, abs=SAME)
     of_nodes = weights(both[0].folder)
