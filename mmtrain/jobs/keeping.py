@@ -18,6 +18,7 @@ from types import TracebackType
 
 from mmtrain.engine.messages import EpochEnd, Iteration, News, Predicting, lasting, read_news
 from mmtrain.engine.order import BROUGHT, INTERRUPTED, MESSAGES, RESUMABLE
+from mmtrain.jobs.memory import MEMORY
 from mmtrain.jobs.progress import ProgressStore
 from trainer_sdk.errors import Interrupted
 
@@ -101,7 +102,8 @@ class Keeper:
         names = {best.name: best for best in self._work.glob("best_*.pth")} | {BROUGHT: checkpoint}
         if checkpoint.name == INTERRUPTED:  # in the middle of an epoch only the same number of processes goes on
             names |= {epoch.name: epoch for epoch in _newest_first(self._work, "epoch_*.pth")[:1]}
-        names |= {str(file.relative_to(self._work)): file for file in self._work.glob("*/vis_data/events.*")}
+        others = [*self._work.glob("*/vis_data/events.*"), *self._work.glob(MEMORY)]  # the second, for the same steps
+        names |= {str(file.relative_to(self._work)): file for file in others}
         return {MESSAGES: history} | {name: _frozen_file(file, self._scratch) for name, file in names.items()}
 
 

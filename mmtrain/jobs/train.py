@@ -20,7 +20,7 @@ from mmtrain.jobs.publish import completed, publish
 from mmtrain.jobs.report import report_training, write_page_of_data
 from mmtrain.jobs.rerun import completed_elsewhere, remember_completed
 from mmtrain.jobs.tracking import Tracker
-from mmtrain.jobs.work import Work, files_of, let_worker_train
+from mmtrain.jobs.work import Work, files_of, let_worker_train, take_up_work
 from mmtrain.machine import look_at_machine
 from mmtrain.plan import make_plan
 from trainer_sdk.events import Completed, Metrics
@@ -77,6 +77,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         asked = plan_for(spec)
         files = files_of(access, conversion, space.dataset)
         fingerprint = fingerprint_of(asked, files, auto_batch=spec.config.batch == "auto")
+        take_up_work(spec, fingerprint, session)
         plan = as_memory_allows(asked, spec, plan_for, files, fingerprint, session, streaming=access.streams)
         space.save("plan.json", plan)
         findings = space.save("findings.json", at_input_size(findings, conversion, plan.imgsz.value))

@@ -19,10 +19,9 @@ from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.jobs.access import CACHE_FOLDER, Access
 from mmtrain.jobs.identity import facts_of
 from mmtrain.jobs.keeping import Keeper
-from mmtrain.jobs.memory import MEMORY, PlanFor, keep_decision, with_fewer_at_a_time
+from mmtrain.jobs.memory import PlanFor, keep_decision, with_fewer_at_a_time
 from mmtrain.jobs.narrator import Narrator
-from mmtrain.jobs.probe import FOLDER as PROBE_FOLDER
-from mmtrain.jobs.progress import bring_progress, progress_store
+from mmtrain.jobs.progress import ProgressStore, bring_progress, progress_store
 from mmtrain.plan import TrainPlan
 from mmtrain.start_checkpoint import FETCHED
 from trainer_sdk.errors import OutOfMemory
@@ -30,8 +29,6 @@ from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
 
 MOST_RESTARTS = 3
-THIS_RUNS_OWN = (CACHE_FOLDER, FETCHED, MEMORY, PROBE_FOLDER)
-"""Of the work folder: made before the training, in this run."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,16 @@ def files_of(access: Access, conversion: Conversion, folder: Path) -> DatasetFil
     )
 
 
+def take_up_work(spec: TrainSpec, fingerprint: str, session: JobSession) -> None:
+    """Leaves in ``work/`` what this training can go on from, of an earlier run here or elsewhere, and nothing else."""
+    _make_ready(session.workspace.work, fingerprint)
+    store = _store(spec, session)
+    if store is not None:
+        bring_progress(store, fingerprint, session)
+
+
 def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
-    """Trains, from where an earlier run came to, here or elsewhere; with fewer images at a time where memory runs out.
+    """Trains, from where `take_up_work` found it; with fewer images at a time where memory runs out.
 
     Returns:
         The plan as it was in the end.
@@ -69,14 +74,14 @@ def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
         JobError: whatever the worker ended with, as `supervise`.
     """
     space = work.session.workspace
-    settings = work.session.settings
-    _make_ready(space.work, work.fingerprint)
-    store = progress_store(settings, work.spec.job_id) if work.session.nodes.first else None
-    if store is not None:
-        bring_progress(store, work.fingerprint, work.session)
+    store, wait_s = _store(work.spec, work.session), work.session.settings.delivery_timeout_s
     work.narrator.remember(read_news(space.work / MESSAGES))
-    with Keeper(store, work.fingerprint, space.work, settings.delivery_timeout_s) if store else nullcontext():
+    with Keeper(store, work.fingerprint, space.work, wait_s) if store else nullcontext():
         return _with_what_memory_allows(plan, work)
+
+
+def _store(spec: TrainSpec, session: JobSession) -> ProgressStore | None:
+    return progress_store(session.settings, spec.job_id) if session.nodes.first else None
 
 
 def _with_what_memory_allows(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
@@ -143,7 +148,7 @@ def _make_ready(work: Path, fingerprint: str) -> None:
     """Keeps an earlier run's work if it was the same training."""
     if _fingerprint_before(work / ORDER) != fingerprint:
         for entry in work.iterdir():
-            if entry.name in THIS_RUNS_OWN:
+            if entry.name in (CACHE_FOLDER, FETCHED):  # this run's own: it has fetched them already
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry)

@@ -15,6 +15,7 @@ import pytest
 from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, News, Validated, read_news
 from mmtrain.engine.order import MESSAGES
 from mmtrain.jobs.keeping import Keeper, reached_by, worth_keeping
+from mmtrain.jobs.memory import MEMORY
 from mmtrain.jobs.progress import RECORD, ProgressStore, bring_progress, epochs_in, progress_store
 from trainer_sdk.settings import Settings
 from trainer_sdk.storage import LocalStorage
@@ -102,6 +103,7 @@ def first(machine: Callable[[str], Machine]) -> Machine:
     checkpoint(found.work / BEST, "best")
     (found.work / CURVES).parent.mkdir(parents=True)
     (found.work / CURVES).write_bytes(b"curves")
+    (found.work / MEMORY).write_bytes(b"{}")
     found.say(began())
     found.train(1)
     found.train(2)
@@ -116,7 +118,7 @@ def objects(storage: Path) -> dict[str, Path]:
 def test_another_machine_finds_all_it_needs(first: Machine, machine: Callable[[str], Machine]) -> None:
     second = machine("second")
     second.begin()
-    assert second.files == {"fetched.pth", BEST, MESSAGES, CURVES}
+    assert second.files == {"fetched.pth", BEST, MESSAGES, CURVES, MEMORY}
     assert (second.work / "fetched.pth").read_bytes() == (first.work / "epoch_2.pth").read_bytes()
     assert read_news(second.work / MESSAGES) == [began(), end_of(1), validation_of(1), end_of(2), validation_of(2)]
     assert [level for level, _ in second.said] == ["INFO"]
@@ -133,7 +135,7 @@ def test_a_newer_checkpoint_takes_the_place_and_what_is_unchanged_stays(first: M
     best = objects(storage)[BEST].stat().st_mtime_ns
     first.train(3)
     first.stop()
-    assert set(objects(storage)) == {"epoch_3.pth", BEST, MESSAGES, Path(CURVES).name, RECORD}
+    assert set(objects(storage)) == {"epoch_3.pth", BEST, MESSAGES, Path(CURVES).name, MEMORY, RECORD}
     assert objects(storage)[BEST].stat().st_mtime_ns == best
 
 
