@@ -223,7 +223,7 @@ def summary(epochs: dict[str, list[Epoch]]) -> dict[str, Any]:
     more = {
         "iteration": [job / plain - 1 for job, plain in zip(*middles.values(), strict=True)],
         "epoch": [job["epoch_s"] / plain["epoch_s"] - 1 for job, plain in zip(*counted.values(), strict=True)],
-        "cpu": [job["cpu_s"] / plain["cpu_s"] - 1 for job, plain in zip(*counted.values(), strict=True)],
+        "cpu": [sum(job["cpu"]) / sum(plain["cpu"]) - 1 for job, plain in zip(*counted.values(), strict=True)],
     }
     first, _, third = quantiles(more["iteration"], n=4)
     return {

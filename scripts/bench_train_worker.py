@@ -38,26 +38,31 @@ def job(folder: Path) -> None:
     from mmtrain import compat
 
     compat.apply()
-    from mmtrain.engine.order import ORDER, WorkerOrder
+    from mmtrain.engine import worker
     from mmtrain.engine.resume import ResumableLoop
-    from mmtrain.engine.worker import run
 
     take_turns(ResumableLoop, folder)
-    run(WorkerOrder.model_validate_json((folder / "work" / ORDER).read_bytes()), folder / "work")
+    sys.exit(worker.main(folder / "work"))
 
 
 def take_turns(loop: Any, folder: Path) -> None:
-    """Lets every epoch (0-based) wait for ``go-N``, and writes ``epoch-N.json``: its seconds, those of CPU of this
-    process, and those of each iteration as MMEngine's IterTimerHook took them."""
-    run_epoch = loop.run_epoch
+    """Lets every epoch (0-based) wait for ``go-N``, and writes ``epoch-N.json``: its seconds, and those of each
+    iteration: as MMEngine's IterTimerHook took them, and of CPU, without saving or waiting."""
+    run_epoch, run_iter = loop.run_epoch, loop.run_iter
+    cpu: list[float] = []
+
+    def run_iter_counted(self: Any, index: int, batch: Any) -> None:
+        start = time.process_time()
+        run_iter(self, index, batch)
+        cpu.append(time.process_time() - start)
 
     def run_epoch_in_turn(self: Any) -> None:
         number, iterations = self.epoch, len(self.dataloader)
         while not (folder / f"go-{number}").exists():
             time.sleep(POLL_S)
-        start, start_cpu = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         run_epoch(self)
-        cost: dict[str, Any] = {"epoch_s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
+        cost: dict[str, Any] = {"epoch_s": time.perf_counter() - start, "cpu": cpu[-iterations:]}
         for name in ("time", "data_time"):
             history, _ = self.runner.message_hub.get_scalar(f"train/{name}").data
             cost[name] = [float(value) for value in history[-iterations:]]
@@ -65,7 +70,7 @@ def take_turns(loop: Any, folder: Path) -> None:
         written.write_text(json.dumps(cost))
         written.rename(folder / f"epoch-{number}.json")
 
-    loop.run_epoch = run_epoch_in_turn
+    loop.run_epoch, loop.run_iter = run_epoch_in_turn, run_iter_counted
 
 
 if __name__ == "__main__":
