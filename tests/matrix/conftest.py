@@ -14,6 +14,7 @@ class ByRecipe(LoadScopeScheduling):
         return nodeid.partition("[")[2] or nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRecipe:
     """Recipes go from hand to hand one by one, as their trainings take from two seconds to half a minute."""
     return ByRecipe(config, log)
