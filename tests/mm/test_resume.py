@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def train(
         default_hooks=default_hooks(plan),
         randomness=randomness(plan),
         default_scope="mmengine",
-        experiment_name=f"{folder.name}-{len(list(folder.glob('*')))}",
+        experiment_name=uuid4().hex,  # MMEngine keeps what a name has seen, the best score too
     )
     runner.cfg.param_scheduler = schedule(plan)
     losses = LossHook()
