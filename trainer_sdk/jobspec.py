@@ -88,7 +88,7 @@ class TrainConfig(Frozen):
         None, description="probability (or true/false) of a random crop, of at least half of each side"
     )
     copy_paste: Annotated[Probability | None, SWITCH] = Field(
-        None, description="probability (or true/false) of pasting objects of another image (instance segmentation)"
+        None, description="paste objects of another image (instance segmentation): 1 or 0, or true/false"
     )
     albumentations: tuple[dict[str, Any], ...] | None = Field(
         None, description='transforms of the albumentations package by name, such as [{"type": "Blur", "p": 0.1}]'
@@ -96,22 +96,30 @@ class TrainConfig(Frozen):
     weak_epochs: int | None = Field(
         None,
         ge=0,
-        description="last epochs without mosaic, mix-up and copy-paste, so that training ends on real images",
+        description="last epochs without mosaic and mix-up, to end on real images; not with copy_paste or "
+        "balanced_sampling",
     )
     amp: Annotated[bool | Literal["fp16", "bf16"], BeforeValidator(as_precision)] = Field(
-        False, description="mixed precision: fp16 (or true; GPU) or bf16"
+        False, description="mixed precision, on a GPU: fp16 (or true) or bf16"
     )
     compile: bool = Field(False, description="torch.compile the model")
     channels_last: bool = Field(False, description="memory format of the model, which its images follow")
     deterministic: bool = Field(
         False,
-        description="the same numbers in every run on the same machine, on a GPU where its operators can; slower",
+        description="the same numbers in every run on the same machine, on a GPU where its operators can; slower. "
+        "Mosaic and mix-up then begin each epoch with nothing to mix: a resumed training has the same numbers too",
     )
     class_weights: Annotated[
         Literal["balanced"] | dict[str, Annotated[float, Field(ge=0, le=1000)]] | None, BeforeValidator(not_empty)
-    ] = Field(None, description="weight of each class in the loss: balanced, or {name: weight}")
+    ] = Field(
+        None,
+        description="weight of each class in the loss: balanced (not for semantic), or {name: weight}; "
+        "not every loss takes any",
+    )
     balanced_sampling: bool | Probability | None = Field(
-        None, description="show images with rare classes more often; a number: the share from which a class is not rare"
+        None,
+        description="show images with rare classes more often (detection and instance segmentation, without "
+        "copy_paste); a number: the share from which a class is not rare",
     )
     early_stopping: int | None = Field(
         None, ge=0, description="validations without improvement after which the training ends; 0: to the end"
@@ -128,7 +136,9 @@ class TrainConfig(Frozen):
     sync_bn: bool = Field(False, description="batch norm statistics over all GPUs")
     ema: bool | None = Field(None, description="keep an exponential moving average of the weights")
     val_interval: Annotated[int, Field(ge=1)] | tuple[tuple[int, Annotated[int, Field(ge=1)]], ...] | None = Field(
-        None, description="epochs between validations; or [[from_epoch, interval], ...], rare first, then often"
+        None,
+        description="epochs between validations; or [[from_epoch, interval], ...] from epoch 0 on, rare first, "
+        "then often",
     )
     checkpoint_interval: int | None = Field(None, ge=1, description="epochs between checkpoints")
     checkpoint_keep_max: int | None = Field(None, ge=1, description="how many of these are kept")
