@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 
 from mmtrain.datasets.shapes import write_shapes
 from mmtrain.engine.safe_load import load_checkpoint_safely
-from tests.conftest import RunningScript, RunScript, StartScript
+from tests.conftest import ROOT, RunningScript, RunScript, StartScript
 from tests.doubles.backend import ContractBackend
-from tests.e2e.test_faults import told
+from tests.e2e.test_faults import LONG, told, wait_for, worker_of
 from tests.e2e.test_jobs import TRAIN_S, request
 
 SAME = 1e-5
@@ -82,6 +83,63 @@ def test_two_nodes_are_one_job_with_the_same_numbers(
         json.loads((folder / "work" / "predictions_val.json").read_text()) for folder in (alone.folder, first.folder)
     ]
     assert {row["image_id"] for row in val[0]} == {row["image_id"] for row in val[1]}
+
+
+@pytest.fixture
+def two_training(
+    start_script: StartScript, backend: ContractBackend, shapes: Path, tmp_path: Path
+) -> list[RunningScript]:
+    """In the middle of a training that would take much longer than any test."""
+    environ = {**request("rtmdet-tiny", LONG), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+    both = start_nodes(start_script, environ, tmp_path)
+    wait_for(lambda: "epoch_" in (both[0].folder / "work" / "last_checkpoint").read_text(), (FileNotFoundError,))
+    return both
+
+
+def test_one_node_that_is_told_to_stop_stops_all(two_training: list[RunningScript], backend: ContractBackend) -> None:
+    two_training[1].process.send_signal(signal.SIGTERM)
+    first, second = (node.wait(TRAIN_S) for node in two_training)
+    assert (first.exit_code, second.exit_code) == (143, 143), first.stdout + second.stdout
+    assert (first.folder / "work" / "interrupted.pth").exists()
+    assert told(backend) == ["[Interrupted] node 1 was told to stop"]
+
+
+def test_a_node_that_is_lost_is_named_and_ends_all(two_training: list[RunningScript], backend: ContractBackend) -> None:
+    worker_of(two_training[1]).kill()
+    first, second = (node.wait(TRAIN_S) for node in two_training)
+    assert (first.exit_code, second.exit_code) == (4, 4), first.stdout + second.stdout
+    (message,) = told(backend)
+    assert message.startswith("[ResourceError] node 1 of 2 was lost while training")
+    assert "goes on from the last checkpoint" in message
+
+
+OUT_OF_MEMORY = """
+import json, os, sys
+if os.environ.get("RANK") == "1":
+    sys.path.insert(0, {root!r})
+    from mmtrain.engine.team import Team
+    mean = Team.mean
+    def mean_if_it_fits(self, numbers):
+        if json.load(open(sys.argv[1] + "/worker.json"))["plan"]["batch"]["value"] > 4:
+            raise MemoryError("no room for this batch")
+        return mean(self, numbers)
+    Team.mean = mean_if_it_fits
+"""
+
+
+def test_memory_that_runs_out_in_one_of_two_processes_halves_the_batch(
+    run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OUT_OF_MEMORY.format(root=str(ROOT)))
+    environ = {**request("rtmdet-tiny", {"epochs": 2, "batch": 8}), "DATASET_PATH": str(shapes)}
+    two = {"PET_NPROC_PER_NODE": "2", "PYTHONPATH": str(tmp_path), "CALLBACK_URL": backend.url}
+    run = run_script(environ | two, timeout_s=TRAIN_S)
+    assert run.exit_code == 0, run.stdout
+    plan = json.loads((run.folder / "plan.json").read_text())
+    assert (plan["batch"]["value"], plan["accumulate"]["value"], plan["processes"]["value"]) == (4, 2, 2)
+    assert "no room for this batch" in plan["batch"]["reason"]
+    assert "going on with 4 images at a time, 2 times a step (1 of 3 restarts)" in run.stdout
+    assert backend.status_of(123) == "completed"
 
 
 def test_an_unclear_cluster_ends_the_job_and_only_the_first_says_so(
