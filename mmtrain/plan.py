@@ -131,6 +131,14 @@ class TrainPlan(BaseModel):
         """Processes that train, on all nodes; each has this share of the batch."""
         return self.nodes.value * self.processes.value
 
+    def remarks(self) -> list[str]:
+        """What was asked for, is done, and may disappoint."""
+        found = []
+        if self.from_scratch and (self.freeze.value or self.backbone_frozen_stages.value >= 0):
+            parts = ", ".join(self.freeze.value) or "stages of the backbone"
+            found.append(f"frozen, and random: the training starts from no weights, and {parts} will learn nothing")
+        return found
+
     def decisions(self) -> list[dict[str, Any]]:
         """One row per decided value, for the report."""
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)

@@ -76,6 +76,14 @@ class Narrator:
         self._session.log(text, level=level)
         self.notes.append(_sentence(text))
 
+    def tell_plan(self, asked: TrainPlan) -> None:
+        """What of the plan is not as it was asked for, or may disappoint."""
+        batch = self._plan.batch
+        if batch != asked.batch:
+            self.note(f"{batch.value} images at a time: {batch.reason}", level="INFO")
+        for remark in self._plan.remarks():
+            self.note(remark)
+
     @property
     def curves(self) -> Curves:
         return Curves(train=self._train_curve, validation=self._validation_curve)

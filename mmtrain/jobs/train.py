@@ -87,8 +87,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         session.at_end.callback(tracker.close)
         tracker.plan(plan)
         narrator = Narrator(plan, session, display, tracker)
-        if plan.batch != asked.batch:
-            narrator.note(f"{plan.batch.value} images at a time: {plan.batch.reason}", level="INFO")
+        narrator.tell_plan(asked)
         work = Work(spec, plan_for, access, fetched, conversion, session, narrator, files, fingerprint)
         plan, finished = let_worker_train(plan, work)
     if not session.nodes.first:

@@ -246,3 +246,12 @@ def test_a_left_over_picture_is_not_the_result(images: dict[str, int], headline:
 @pytest.mark.parametrize(("task", "model"), [(Task.DETECTION, "rtmdet-tiny"), (Task.INSTANCE, "rtmdet-ins-tiny")])
 def test_auto_chooses_a_model_for_the_task_that_was_asked_for(task: Task, model: str) -> None:
     assert recommend_for(task, profile_of(100)).model == model
+
+
+@pytest.mark.parametrize("asked", [{"freeze": ["backbone.stem"]}, {"backbone_frozen_stages": 1}])
+def test_random_parts_that_stay_frozen_are_remarked_on(asked: dict[str, Any]) -> None:
+    recipe = load_recipe("faster-rcnn-r50")
+    [remark] = plan_of(recipe, pretrained=False, **asked).remarks()
+    assert "random" in remark and "learn nothing" in remark
+    assert plan_of(recipe, pretrained=True, **asked).remarks() == []
+    assert plan_of(recipe, pretrained=False).remarks() == []
