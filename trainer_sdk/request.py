@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
@@ -304,15 +305,21 @@ def _typed(text: str) -> Any:
 
 
 def _in_the_users_words(error: ValidationError, chosen: Mapping[str, Given]) -> list[str]:
-    """Pydantic's findings under the names the user wrote, one line per value."""
-    lines: dict[str, str] = {}
+    """Pydantic's findings under the names the user wrote, one line per value.
+
+    Of a value with several forms, what is said of the form that was read furthest.
+    """
+    furthest: dict[str, ErrorDetails] = {}
     for detail in error.errors():
         name = str(detail["loc"][0])
+        if name not in furthest or len(detail["loc"]) > len(furthest[name]["loc"]):
+            furthest[name] = detail
+    lines = []
+    for name, detail in furthest.items():
         source, value = chosen[name]
-        lines.setdefault(
-            name, f"{source}={value!r}: {_uncapitalised(detail['msg'])} ({TrainConfig.model_fields[name].description})"
-        )
-    return list(lines.values())
+        message = _uncapitalised(detail["msg"]).replace("a valid tuple", "a list")
+        lines.append(f"{source}={value!r}: {message} ({TrainConfig.model_fields[name].description})")
+    return lines
 
 
 def _uncapitalised(sentence: str) -> str:

@@ -98,3 +98,8 @@ def test_augmentations_are_probabilities_or_switches(value: Any, probability: fl
 def test_the_primary_metric_is_passed_on() -> None:
     config = read({"primary_metric": "mAP50", "primary_metric_mode": "max"}).config
     assert (config.primary_metric, config.primary_metric_mode) == ("mAP50", "max")
+
+
+def test_of_several_forms_the_one_that_was_meant_is_spoken_of() -> None:
+    assert "greater than or equal to 1" in problem({"val_interval": [[0, 0]]})
+    assert "should be a list" in problem({"imgsz": "abc"})
