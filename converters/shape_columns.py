@@ -96,11 +96,12 @@ def _shapes(
     clean = clean_boxes(boxes_xywh, sizes) & plain
     measured = boxes_xywh[:, 2] * boxes_xywh[:, 3]
     box_areas = measured
+    crossing = np.zeros(len(raws), dtype=bool)
     if task in WITH_MASKS:
         polygons = polygon_columns([raw.segmentation for raw in raws], sizes)
         clean &= polygons.clean
         measured = np.minimum(polygons.area, box_areas)  # what lies outside the image is no area of the object
-        _tell_crossing(polygons.crossing, annotations, images, findings)
+        crossing = polygons.crossing
     elif task is Task.POSE:
         clean[:] = False  # points are looked at one by one
     columns = ShapeColumns(
@@ -113,6 +114,7 @@ def _shapes(
     )
     for row in np.flatnonzero(~clean).tolist():
         _fill(columns, row, task, annotations[row], images[row], findings)
+    _tell_crossing(crossing & columns.kept, annotations, images, findings)
     return columns
 
 

@@ -207,6 +207,46 @@ def test_examples_name_file_annotation_and_box_and_stop_at_five() -> None:
     assert finding.examples[0] == "1.jpg: annotation 0, box [5, 5, 0, 0]"
 
 
+def found(conversion: Conversion, code: str) -> tuple[int, tuple[str, ...]]:
+    (finding,) = (finding for finding in conversion.findings if finding.code == code)
+    return finding.count, finding.examples
+
+
+def test_class_names_that_differ_by_case_or_spaces_are_warned_of() -> None:
+    conversion = converted(sound(classes=[(0, "cell"), (1, " Cell"), (2, "wall")]))
+    assert found(conversion, "DS017") == (1, ("' Cell', 'cell'",))
+    assert not conversion.blocking
+
+
+def test_a_box_drawn_from_its_lower_right_corner_is_the_same_box() -> None:
+    conversion = converted(sound(image(1, "train", box(0, [30, 20, -10, -5]))))
+    assert conversion.splits["train"].annotations[1].bbox == (20, 15, 10, 5)
+    assert found(conversion, "DS029")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("bow_tie", "warned"),
+    [([10, 10, 30, 30, 30, 10, 10, 20], {"DS046"}), ([10, 10, 30, 30, 30, 10, 10, 30], {"DS025", "DS026"})],
+    ids=["with an area", "whose halves cancel out"],
+)
+def test_a_polygon_that_crosses_itself_is_kept_unless_it_has_no_area(bow_tie: list[int], warned: set[str]) -> None:
+    sides = [box(0, None, segmentation=[SQUARE])]
+    source = document(image(1, "train", *sides, box(0, None, segmentation=[bow_tie])), image(2, "val", *sides))
+    conversion = converted(source, "instance_segmentation")
+    assert codes(conversion) - {"DS024"} == warned
+    kept = [annotation.segmentation for annotation in conversion.splits["train"].annotations]
+    assert kept == ([[SQUARE], [bow_tie]] if "DS046" in warned else [[SQUARE]])
+
+
+@pytest.mark.parametrize(("objects", "warned"), [(99, False), (100, False), (101, True)])
+def test_a_class_with_under_a_hundredth_of_the_largest_is_warned_of(objects: int, warned: bool) -> None:
+    many = [box(0, [1, 1, 3 + 0.1 * number, 4], id=number) for number in range(1, objects)]
+    images = image(1, "train", *many, box(1)), image(2, "val", box(0))
+    source = document(*images, classes=[(0, "cell"), (1, "rare")])
+    counted = {finding.code: finding.examples for finding in converted(source).findings}
+    assert counted.get("DS048") == ((f"rare: 1 of {objects}",) if warned else None)
+
+
 def test_detection_takes_the_box_of_the_mask_when_the_box_is_missing() -> None:
     conversion = converted(sound(image(1, "train", box(0, None, segmentation=[SQUARE], area=80))))
     annotation = conversion.splits["train"].annotations[1]
