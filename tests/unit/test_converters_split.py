@@ -212,6 +212,11 @@ def test_images_of_equal_metadata_stay_together_and_those_without_are_free() -> 
     assert [(f.code, f.count, f.severity) for f in resolved.findings] == [("DS091", 3, "info")]
 
 
+def test_metadata_that_no_image_has_group_nothing_and_block() -> None:
+    resolved = resolve_split(labelled([[0]] * 9), {"group_by": "metadata.camera"})
+    assert [(f.code, f.severity) for f in resolved.findings if f.code == "DS093"] == [("DS093", "blocks")]
+
+
 def test_group_larger_than_its_split_is_told() -> None:
     names = [f"{'a' if i < 30 else 'b'}/{i}.jpg" for i in range(50)]
     resolved = resolve_split(labelled([[0]] * 50, file_name=names), {"group_by": "folder"})
