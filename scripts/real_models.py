@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKSPACE = Path(os.environ.get("WORKSPACE_DIR") or ROOT / "workspace").absolute()
-BASIC = {"epochs": 30, "batch": 8, "imgsz": 320, "device": "cpu", "workers": 2, "pretrained": False, "optimizer": "SGD"}
+BASIC = {"batch": 8, "imgsz": 320, "device": "cpu", "workers": 2, "pretrained": False, "optimizer": "SGD"}
 ADVANCED = {
     "lr_scheduler": "cosine", "warmup_epochs": 1, "mosaic": 0, "mixup": 0, "hsv_h": 0, "hsv_s": 0, "hsv_v": 0,
     "scale": 0, "ema": False, "val_interval": 5, "checkpoint_interval": 1,
@@ -31,10 +31,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a DICE folder with boxes and its own splits")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--epochs", type=int, default=30, help="an interrupted job goes on only with the same number")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which stops in order
     for model in options.models:
-        code = train(model, options.data.resolve())
+        code = train(model, options.data.resolve(), options.epochs)
         if code:
             return code
     for model in options.models:
@@ -42,10 +43,10 @@ def main() -> int:
     return 0
 
 
-def train(model: str, data: Path) -> int:
+def train(model: str, data: Path, epochs: int) -> int:
     """The job's exit code."""
     own = dict(MODELS[model])
-    basic = BASIC | {"lr0": own.pop("lr0")}
+    basic = BASIC | {"lr0": own.pop("lr0"), "epochs": epochs}
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "TERM") if name in os.environ} | {
         "WORKSPACE_DIR": str(WORKSPACE),
         "JOB_ID": f"real-{model}",
