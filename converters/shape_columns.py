@@ -96,7 +96,7 @@ def _shapes(
     clean = clean_boxes(boxes_xywh, sizes) & plain
     measured = boxes_xywh[:, 2] * boxes_xywh[:, 3]
     box_areas = measured
-    crossing = np.zeros(len(raws), dtype=bool)
+    crossing: Flags = np.zeros(len(raws), dtype=bool)
     if task in WITH_MASKS:
         polygons = polygon_columns([raw.segmentation for raw in raws], sizes)
         clean &= polygons.clean

@@ -26,8 +26,9 @@ from mmtrain.datasets.fetch import fetch
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
 from mmtrain.machine import look_at_machine
-from mmtrain.plan import check_request, make_plan
+from mmtrain.plan import make_plan
 from mmtrain.recipes import Recipe, all_recipes, load_recipe
+from mmtrain.request_check import check_request
 from trainer_sdk.errors import TOOL_ERRORS, ConfigError, DatasetError, tell
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
 from trainer_sdk.settings import Settings

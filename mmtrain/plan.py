@@ -9,16 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from converters.keypoints import KeypointSchema
-from converters.schema import check_keypoints
-from converters.split import check_split_config
 from mmtrain import choices
-from mmtrain.augmentation import augmentation_problems
 from mmtrain.choices import Decided
 from mmtrain.datasets.profile import DatasetProfile
 from mmtrain.machine import Machine
 from mmtrain.recipes import Recipe
-from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.jobspec import TrainConfig, TrainSpec
+from trainer_sdk.errors import ConfigError
+from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.tasks import Task
 
 
@@ -190,6 +187,7 @@ def make_plan(
     iters = math.floor(steps) if drop_last.value else math.ceil(steps)
     epochs = choices.asked_or(config.epochs, defaults.epochs, "recipe's fine-tuning length")
     threads = max(1, machine.cores // processes.value)
+    augmentations: dict[str, Any] = {name: choices.augmentation(config, recipe, name) for name in choices.AUGMENTATIONS}
     return TrainPlan(
         recipe=recipe.name,
         model=model or Decided(value=recipe.name, origin="request", reason="asked for"),
@@ -223,18 +221,7 @@ def make_plan(
         drop_last=drop_last,
         grad_clip=choices.asked_or(config.grad_clip, defaults.grad_clip, "upstream's choice"),
         accumulate=choices.asked_or(config.accumulate, 1, "every batch is a step"),
-        mosaic=choices.augmentation(config, recipe, "mosaic"),
-        mixup=choices.augmentation(config, recipe, "mixup"),
-        hsv_h=choices.augmentation(config, recipe, "hsv_h"),
-        hsv_s=choices.augmentation(config, recipe, "hsv_s"),
-        hsv_v=choices.augmentation(config, recipe, "hsv_v"),
-        degrees=choices.augmentation(config, recipe, "degrees"),
-        translate=choices.augmentation(config, recipe, "translate"),
-        scale=choices.augmentation(config, recipe, "scale"),
-        fliplr=choices.augmentation(config, recipe, "fliplr"),
-        flipud=choices.augmentation(config, recipe, "flipud"),
-        random_crop=choices.augmentation(config, recipe, "random_crop"),
-        copy_paste=choices.augmentation(config, recipe, "copy_paste"),
+        **augmentations,
         albumentations=choices.asked_or(config.albumentations, (), "none unless asked for"),
         weak_epochs=choices.weak_epochs(config, recipe, epochs.value),
         class_weights=choices.class_weights(config, class_names, profile),
@@ -263,61 +250,6 @@ def make_plan(
         primary_metric=choices.primary_metric(config, recipe),
         seed=choices.stated(config, "seed", "the same one for everybody"),
     )
-
-
-def check_request(config: TrainConfig, recipe: Recipe, machine: Machine, *, from_checkpoint: bool = False) -> None:
-    """What can be said against a request before its data are there, all of it.
-
-    Args:
-        from_checkpoint: it starts from CHECKPOINT_PATH, whatever CONFIG says of the published weights.
-
-    Raises:
-        ConfigError: values that cannot be had, alone or together.
-        ResourceError: a device that this machine lacks.
-    """
-    problems = [
-        *choices.size_problems(config, recipe),
-        *choices.task_problems(config, recipe),
-        *augmentation_problems(config, recipe),
-    ]
-    lacking: ResourceError | None = None
-    checks: tuple[Callable[[], object], ...] = (
-        lambda: choices.pretrained(config, recipe, from_checkpoint=from_checkpoint),
-        lambda: choices.primary_metric(config, recipe),
-        lambda: choices.milestones(config, recipe, config.epochs or recipe.defaults.epochs),
-        lambda: choices.val_intervals(config),
-        lambda: check_split_config(config.split_config or {}),
-        lambda: _check_points(config, recipe),
-        lambda: _check_batch(config, recipe, machine),
-        lambda: choices.amp(config, choices.choose_device(config, machine)[1]),
-        lambda: choices.compiled(config, machine),
-    )
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            problems.append(f"{error.message} - {error.hint}")
-        except ResourceError as error:
-            lacking = error
-    if problems:
-        raise ConfigError.of_problems("the request cannot be honoured", problems, hint="docs/environment.md")
-    if lacking is not None:
-        raise lacking
-
-
-def _check_points(config: TrainConfig, recipe: Recipe) -> None:
-    if config.keypoints is not None:
-        check_keypoints(config.keypoints)
-        if recipe.task is not Task.POSE:
-            raise ConfigError(f"keypoints: {recipe.name} learns none", hint="leave CONFIG.keypoints out")
-
-
-def _check_batch(config: TrainConfig, recipe: Recipe, machine: Machine) -> None:
-    if isinstance(config.batch, int):
-        gpus = choices.choose_device(config, machine)[1]
-        devices = choices.nodes(machine).value * choices.processes(machine, gpus).value
-        choices.check_divides(config.batch, devices)
-        choices.check_least_batch(recipe, config.batch, devices)
 
 
 def _check_pose(recipe: Recipe, class_names: tuple[str, ...], keypoints: KeypointSchema | None) -> None:

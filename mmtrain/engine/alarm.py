@@ -24,6 +24,8 @@ from trainer_sdk.errors import ERROR_TYPES, Interrupted, JobError, OutOfMemory, 
 from trainer_sdk.workspace import write_json
 
 LISTEN_EVERY_S = 1.0
+LOOK_EVERY_S = 0.2
+"""While the others answer."""
 ANSWER_S = 10.0
 VERDICT_S = 2 * ANSWER_S
 PREFIX = "trainer/alarm/"
@@ -131,7 +133,7 @@ class Alarm:
             silent = [rank for rank in range(self._place.world) if not store.check([self._answer(rank)])]
             if not silent or time.monotonic() >= deadline:
                 return silent
-            time.sleep(LISTEN_EVERY_S / 5)
+            time.sleep(LOOK_EVERY_S)
 
     def _missing(self, silent: list[int]) -> JobError:
         where = sorted({self._place.node_of(rank) for rank in silent})

@@ -9,8 +9,8 @@ from mmtrain.choices import Decided
 from mmtrain.datasets.inspect import Findings
 from mmtrain.datasets.recommend import recommend_for
 from mmtrain.machine import Machine
-from mmtrain.plan import check_request
 from mmtrain.recipes import Recipe, load_recipe
+from mmtrain.request_check import check_request
 from mmtrain.start_checkpoint import obtain_checkpoint
 from mmtrain.weights import obtain_weights
 from trainer_sdk.errors import ConfigError

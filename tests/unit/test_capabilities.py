@@ -9,8 +9,8 @@ import pytest
 
 from mmtrain.capabilities import ALL, capabilities, frameworks, model_name, recipes_of
 from mmtrain.config_schema import GROUPS, config_schema
-from mmtrain.plan import check_request
 from mmtrain.recipes import all_recipes, load_recipe
+from mmtrain.request_check import check_request
 from tests.unit.test_plan import FOUR_GPUS, plan_of
 from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.request import read_train_spec

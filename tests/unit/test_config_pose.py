@@ -20,8 +20,9 @@ from mmtrain.config.files import DatasetFiles
 from mmtrain.config.slots import parts
 from mmtrain.config.words import pipeline_in_words
 from mmtrain.datasets.recommend import recommend_imgsz
-from mmtrain.plan import KeypointLayout, TrainPlan, check_request, make_plan
+from mmtrain.plan import KeypointLayout, TrainPlan, make_plan
 from mmtrain.recipes import Recipe, all_recipes, load_recipe
+from mmtrain.request_check import check_request
 from tests.unit.test_plan import CPU, plan_of, profile_of
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec

@@ -10,8 +10,8 @@ import pytest
 from mmtrain.config.build import build_config
 from mmtrain.config.files import DatasetFiles
 from mmtrain.datasets.stream import StreamedImages
-from mmtrain.plan import check_request
 from mmtrain.recipes import Recipe, all_recipes, load_recipe
+from mmtrain.request_check import check_request
 from tests.unit.test_config import FILES, base_of, every, walk
 from tests.unit.test_plan import CPU, FOUR_GPUS, plan_of
 from trainer_sdk.errors import ConfigError

@@ -13,8 +13,9 @@ from mmtrain.datasets.profile import DatasetProfile
 from mmtrain.datasets.recommend import recommend_for
 from mmtrain.jobs.report import headline_split
 from mmtrain.machine import Machine
-from mmtrain.plan import TrainPlan, check_request, make_plan
+from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import Recipe, load_recipe
+from mmtrain.request_check import check_request
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
 from trainer_sdk.tasks import Task

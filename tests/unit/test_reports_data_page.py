@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -15,22 +14,11 @@ from mmtrain.doctor import Checkup, check
 from mmtrain.reports.data_page import DataPage, class_rows, render_data_page
 from mmtrain.reports.thumbnails import MAX_HEIGHT, MAX_WIDTH, Subject, thumbnail
 from tests import pictures
+from tests.pages import Page
 from tests.pictures import scene, scenes, write_data_set
 from trainer_sdk.tasks import Task
 
 NASTY = "<script>alert(1)</script>"
-
-
-class Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
 
 
 def quiet(done: int, total: int) -> None:

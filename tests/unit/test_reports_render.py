@@ -6,7 +6,6 @@ import json
 import math
 import re
 from base64 import b64decode
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -34,6 +33,7 @@ from mmtrain.reports.pose import evaluate_pose
 from mmtrain.reports.render import render_html, write_report
 from mmtrain.reports.samples import draw_samples, draw_semantic_samples
 from mmtrain.reports.semantic import evaluate_semantic
+from tests.pages import Page
 from trainer_sdk.tasks import Task
 
 NASTY = "<script>alert(1)</script>"
@@ -98,20 +98,6 @@ def report(split: tuple[Path, Path]) -> TrainReport:
         versions={"torch": "2.13.0"},
         notes=[NASTY],
     )  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Counts tags and gathers every attribute that could reach out."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
 
 
 def test_the_page_is_self_contained_and_escaped(report: TrainReport, samples: list[Sample]) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from converters.keypoints import default_schema
 from mmtrain.config.build import build_config
-from mmtrain.plan import check_request, make_plan
+from mmtrain.plan import make_plan
 from mmtrain.recipes import Recipe, all_recipes
+from mmtrain.request_check import check_request
 from tests.unit.test_config import FILES, base_of
 from tests.unit.test_plan import CPU, FOUR_GPUS, profile_of
 from trainer_sdk.errors import JobError

@@ -13,8 +13,8 @@ from mmtrain.config.build import beyond_config
 from mmtrain.datasets.balance import images_shown
 from mmtrain.datasets.columns import SplitColumns
 from mmtrain.metrics import mm_metric_names, report_name
-from mmtrain.plan import check_request
 from mmtrain.recipes import all_recipes, load_recipe
+from mmtrain.request_check import check_request
 from tests.unit.test_config import config_of
 from tests.unit.test_plan import CPU, FOUR_GPUS, plan_of, profile_of
 from trainer_sdk.errors import ConfigError, ResourceError
