@@ -6,7 +6,7 @@ SEED ?= 1
 PARALLEL ?= --numprocesses logical --maxprocesses 4
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
+.PHONY: help setup lock demo shapes test matrix faults faults-short check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -28,6 +28,12 @@ test: setup      ## the whole suite
 
 matrix: setup    ## every recipe on tiny drawn data: builds, trains, learns, saves, loads, predicts
 	$(VENV)/python -m pytest $(PARALLEL) tests/matrix
+
+faults: setup    ## everything that can go wrong, done to jobs; writes docs/faults.md (FILES="test_x.py ...")
+	$(VENV)/python scripts/faults.py $(FILES) -- $(PARALLEL) --dist loadfile
+
+faults-short: setup ## the quick ones of them, under 5 minutes on 2 cores; writes nothing
+	$(VENV)/python scripts/faults.py --short -- $(PARALLEL) --dist loadfile
 
 check: setup     ## formatter, linter, types, import rules, Dockerfile
 	$(VENV)/ruff format --check .
