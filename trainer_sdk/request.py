@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
 from trainer_sdk.platform_tree import PATIENCE, is_generic_tree, wishes
 from trainer_sdk.settings import settings_problems
 from trainer_sdk.tasks import TASK_ALIASES
+from trainer_sdk.values import as_device
 
 HINT = "docs/environment.md lists every variable and CONFIG key"
 
@@ -73,6 +75,7 @@ REFUSED = {
 
 CHECKPOINTS = ("CHECKPOINT_PATH", "CHECKPOINT_S3_URI")
 PRETRAINED = "pretrained"
+SHOWN_NAMES, CLOSEST_NAMES = 20, 3
 TEXTS = ("MODEL_NAME", "DATASET_ID", "DATASET_PATH", "DATASET_S3_URI", "SNAPSHOT_ID", *CHECKPOINTS)
 
 Given = tuple[str, Any]
@@ -203,7 +206,7 @@ def _read_config(environ: Mapping[str, str], problems: list[str]) -> tuple[Train
     for name, variables, _ in NAMES:
         given[name] += [(variable, _typed(environ[variable])) for variable in variables if environ.get(variable)]
     notes = _collect_config(environ.get("CONFIG", ""), given, problems)
-    chosen = {name: _agreed(values, problems) for name, values in given.items() if values}
+    chosen = {name: _agreed(name, values, problems) for name, values in given.items() if values}
     try:
         return TrainConfig(**{name: value for name, (_, value) in chosen.items()}), notes
     except ValidationError as error:
@@ -282,16 +285,20 @@ def _keys(
             yield from ((f"CONFIG.{key}", inner, item) for inner, item in value.items())
 
 
-def _agreed(values: list[Given], problems: list[str]) -> Given:
+def _agreed(name: str, values: list[Given], problems: list[str]) -> Given:
     """One value; a name given twice with different values is a problem that names both."""
     first = values[0]
     for other in values[1:]:
-        if _comparable(other[1]) != _comparable(first[1]):
+        if _comparable(other[1], name) != _comparable(first[1], name):
             problems.append(f"{first[0]}={first[1]!r} and {other[0]}={other[1]!r} contradict each other: give one")
     return first
 
 
-def _comparable(value: Any) -> Any:
+def _comparable(value: Any, name: str) -> Any:
+    """So that two ways of writing the same are the same: ``DEVICE=cuda:0`` and CONFIG's ``"device": "0"``."""
+    if name == "device":
+        with contextlib.suppress(ValueError):  # what is none is said later
+            return as_device(_typed(value) if isinstance(value, str) else value)
     typed = _typed(value) if isinstance(value, str) else value
     return tuple(typed) if isinstance(typed, list) else typed
 
@@ -327,5 +334,11 @@ def _uncapitalised(sentence: str) -> str:
 
 
 def _did_you_mean(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(sorted(known))})"
+    """The likeliest few; all of them only where they are few."""
+    likely = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if likely:
+        return f"; did you mean {likely[0]!r}?"
+    if len(known) <= SHOWN_NAMES:
+        return f" (known: {', '.join(sorted(known))})"
+    close = difflib.get_close_matches(word, known, n=CLOSEST_NAMES, cutoff=0.0)
+    return f" (the closest are {', '.join(close)}; all {len(known)}: docs/environment.md)"

@@ -103,3 +103,21 @@ def test_the_primary_metric_is_passed_on() -> None:
 def test_of_several_forms_the_one_that_was_meant_is_spoken_of() -> None:
     assert "greater than or equal to 1" in problem({"val_interval": [[0, 0]]})
     assert "should be a list" in problem({"imgsz": "abc"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "key"), [("cuda:0", "0"), ("cuda", 0), ("0, 1", "0,1"), ("CPU", "cpu"), ("1", "cuda:1")]
+)
+def test_a_device_written_in_two_ways_is_one_device(variable: str, key: str | int) -> None:
+    assert read({"device": key}, DEVICE=variable).config.device == read({"device": key}).config.device
+
+
+def test_two_devices_contradict_each_other() -> None:
+    assert "DEVICE='cuda:1' and CONFIG.device='0' contradict each other" in problem({"device": "0"}, DEVICE="cuda:1")
+
+
+def test_an_unknown_key_is_answered_with_a_few_names_and_where_all_are() -> None:
+    said = problem({"xyzzy": 1})
+    assert "CONFIG.xyzzy is unknown (the closest are " in said
+    assert "docs/environment.md)" in said
+    assert len(said) < 200
