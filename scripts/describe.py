@@ -21,10 +21,10 @@ import orjson  # noqa: E402
 from converters.findings import RULES  # noqa: E402
 from mmtrain.capabilities import ALL, capabilities, frameworks  # noqa: E402
 from mmtrain.config_schema import config_schema  # noqa: E402
+from trainer_sdk.config_forms import TRAIN  # noqa: E402
 from trainer_sdk.environment import VARIABLES  # noqa: E402
 from trainer_sdk.errors import ERROR_TYPES, EXIT_UNDELIVERED  # noqa: E402
-from trainer_sdk.jobspec import Size, TrainConfig  # noqa: E402
-from trainer_sdk.request import NAMES, REFUSED  # noqa: E402
+from trainer_sdk.frozen import Size  # noqa: E402
 
 DOCS = ROOT / "docs"
 SCHEMAS = ROOT / "schemas"
@@ -105,12 +105,12 @@ def config_section() -> Iterator[str]:
         "| key | also | values | meaning |",
         "|---|---|---|---|",
     )
-    for name, _, keys in NAMES:
-        field = TrainConfig.model_fields[name]
+    for name, _, keys in TRAIN.names:
+        field = TRAIN.model.model_fields[name]
         others = ", ".join(f"`{key}`" for key in keys if key != name)
         yield f"| `{name}` | {others} | {values(field.annotation)} | {field.description} |"
     yield from ("", "Known from other trainers and refused:", "", "| key | instead |", "|---|---|")
-    yield from (f"| `{key}` | {reason} |" for key, reason in REFUSED.items())
+    yield from (f"| `{key}` | {reason} |" for key, reason in TRAIN.refused.items())
 
 
 def values(annotation: object) -> str:

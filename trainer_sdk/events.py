@@ -25,18 +25,18 @@ def finite_or_none(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _storable(text: str) -> str:
+def storable_text(text: str) -> str:
     """Neither NUL (500 on the backend) nor half a surrogate pair (from a file name; cannot be sent as UTF-8)."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _cut(length: int) -> BeforeValidator:
-    return BeforeValidator(lambda text: text if text is None else _storable(str(text))[:length])
+    return BeforeValidator(lambda text: text if text is None else storable_text(str(text))[:length])
 
 
 Number = Annotated[float | None, BeforeValidator(finite_or_none)]
 Percent = Annotated[float, BeforeValidator(lambda value: min(100.0, max(0.0, finite_or_none(value) or 0.0)))]
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable_text)]
 Numbers = dict[Text, Number]
 Name50 = Annotated[str, _cut(50)]
 Path500 = Annotated[str | None, _cut(500)]
@@ -119,7 +119,7 @@ class LogLine(Event):
     kind: ClassVar[str] = "log"
     route: ClassVar[str] = "/training/jobs/{id}/callback/logs"
 
-    event_type: Annotated[str, AfterValidator(_storable), Field(max_length=10)] = "training"
+    event_type: Annotated[str, AfterValidator(storable_text), Field(max_length=10)] = "training"
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     message: Text
     data: dict[Text, Text | Number] = Field(default_factory=dict)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field
 
+from trainer_sdk.frozen import Asked, Frozen, Probability, Size
+from trainer_sdk.model_configs import EvaluateConfig, ExportConfig, ExportFormat, PredictConfig
 from trainer_sdk.tasks import Task
 from trainer_sdk.values import (
     DEVICE,
@@ -19,19 +21,12 @@ from trainer_sdk.values import (
     as_texts,
     as_width_height,
     not_empty,
-    refuse_switch,
-    takes_switches,
 )
 
-Size = tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
-Probability = Annotated[float, Field(ge=0, le=1)]
+JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TrainConfig(Frozen):
+class TrainConfig(Asked):
     """CONFIG after both dialects were mapped onto one set of names. None: recipe, data and machine decide."""
 
     epochs: int | None = Field(None, ge=1, le=10_000, description="passes over the training images")
@@ -162,15 +157,6 @@ class TrainConfig(Frozen):
         None, description="how images are split: {method, ratio, seed, stratify, group_by, splits, exclude_images}"
     )
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes true for 1."""
-        field = cls.model_fields[str(info.field_name)]
-        if SWITCH not in field.metadata and not takes_switches(field.annotation):
-            refuse_switch(value)
-        return value
-
 
 class DatasetRef(Frozen):
     """Which data set: a local DICE folder, or a prefix in a bucket (None: the configured data set bucket)."""
@@ -187,7 +173,7 @@ class TrainSpec(Frozen):
     """A train job."""
 
     kind: Literal["train"] = "train"
-    job_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    job_id: str = Field(pattern=JOB_ID)
     task: Task | None
     model_name: str = Field(min_length=1, max_length=100)
     dataset: DatasetRef
@@ -196,3 +182,48 @@ class TrainSpec(Frozen):
     """Weights to start from instead of the published ones: a file, an s3:// URI or an https:// address."""
     notes: tuple[str, ...] = ()
     """What was in the request and had no effect, in words."""
+
+
+class ModelJobSpec(Frozen):
+    """A job that has its model already."""
+
+    job_id: str = Field(pattern=JOB_ID)
+    training_job_id: str | None = Field(None, pattern=JOB_ID)
+    """The platform's: the job that made the checkpoint."""
+    task: Task | None
+    model_name: str | None = Field(None, min_length=1, max_length=100)
+    """Needed for upstream's checkpoints; ours say it themselves."""
+    checkpoint_path: str | None
+    """A file, an s3:// URI, an https:// address; an exported package too. None: the model's published weights."""
+    notes: tuple[str, ...] = ()
+    """What was in the request and had no effect, in words."""
+
+
+class PredictSpec(ModelJobSpec):
+    """A predict job."""
+
+    kind: Literal["predict"] = "predict"
+    images: tuple[str, ...] = Field(min_length=1)
+    """Folders, files, s3:// prefixes or objects, in the order given."""
+    config: PredictConfig
+
+
+class ExportSpec(ModelJobSpec):
+    """An export job."""
+
+    kind: Literal["export"] = "export"
+    format: ExportFormat
+    dataset: DatasetRef | None = None
+    """For the certificate's validation images and for calibration."""
+    config: ExportConfig
+
+
+class EvaluateSpec(ModelJobSpec):
+    """An evaluate job."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    dataset: DatasetRef
+    config: EvaluateConfig
+
+
+JobSpec = TrainSpec | PredictSpec | ExportSpec | EvaluateSpec

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainer_sdk.errors import Interrupted, JobError, ResourceError, disk_full
 from trainer_sdk.events import Text
-from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.jobspec import JobSpec
 
 Status = Literal["completed", "failed", "interrupted", "cancelled"]
 
@@ -43,10 +43,10 @@ def completed_before(path: Path) -> bool:
         return False
 
 
-def same_request(path: Path, spec: TrainSpec) -> bool:
+def same_request(path: Path, spec: JobSpec) -> bool:
     """Whether the earlier run was asked for the same."""
     try:
-        return TrainSpec.model_validate_json(path.read_bytes()) == spec
+        return type(spec).model_validate_json(path.read_bytes()) == spec
     except (FileNotFoundError, ValidationError):
         return False
 

@@ -12,14 +12,15 @@ import traceback as tracebacks
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from trainer_sdk.backends import Backend, FileBackend, HttpBackend
 from trainer_sdk.console import set_up_logging
 from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
-from trainer_sdk.events import Completed, Event, Failed, LogLine, Progress, Started
-from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.nodes import Nodes, read_nodes, unclear_nodes
+from trainer_sdk.events import Event, LogLine, Progress
+from trainer_sdk.jobspec import JobSpec
+from trainer_sdk.kinds import Kind, folder_of, job_id_of
+from trainer_sdk.nodes import ALONE, Nodes, read_nodes, unclear_nodes
 from trainer_sdk.outbox import Outbox
 from trainer_sdk.outcome import (
     Outcome,
@@ -29,8 +30,10 @@ from trainer_sdk.outcome import (
     same_request,
     unusable_folder,
 )
-from trainer_sdk.request import job_id_of, read_train_spec
+from trainer_sdk.request import read_spec
 from trainer_sdk.settings import Settings
+from trainer_sdk.tasks import Task
+from trainer_sdk.voices import HAS_LOG_PAGE, Failure, failed, started
 from trainer_sdk.workspace import Workspace, write_json
 
 log = logging.getLogger("trainer")
@@ -43,8 +46,9 @@ STOPPING_DELIVERY_S = 5.0
 class JobSession:
     """The job's voice and its last word. Use as a context manager; never let an exception of a job pass it."""
 
-    def __init__(self, environ: Mapping[str, str], *, log_level: str = "INFO") -> None:
+    def __init__(self, environ: Mapping[str, str], *, kind: Kind = "train", log_level: str = "INFO") -> None:
         set_up_logging(log_level)
+        self.kind: Kind = kind
         self.environ = dict(environ)
         self.settings = Settings.from_env(environ)
         self.exit_code = 1
@@ -52,14 +56,16 @@ class JobSession:
         self.already_completed = False
         self.at_end = contextlib.ExitStack()
         """What has to be undone however the job ends; must not raise."""
-        self._spec, self._request_error = _read_or_error(environ)
-        self.nodes, nodes_error = _nodes_or_error(environ)
+        self._spec, self._request_error = _read_or_error(kind, environ)
+        self.nodes, nodes_error = _nodes_or_error(environ) if kind == "train" else (ALONE, None)
         """The machines of the job; only the first one's session is heard."""
         if nodes_error is not None:
             self._spec, self._request_error = None, self._request_error or nodes_error
-        self._job_id = job_id_of(environ)
+        self._job_id = job_id_of(environ, kind)
+        self.task: Task | None = self._spec.task if self._spec else None
+        """As far as it is known; a failed evaluation is told with it."""
         self._phase = "request"
-        self._outcome: Completed | None = None
+        self._outcome: Event | None = None
         self._epochs_completed = 0
         self._inside = False
         self._taken = False
@@ -70,13 +76,18 @@ class JobSession:
         self._workspace: Workspace | None = None
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str], *, log_level: str = "INFO") -> JobSession:
+    def from_env(cls, environ: Mapping[str, str], *, kind: Kind = "train", log_level: str = "INFO") -> JobSession:
         """A session never fails to be made: a request that cannot be read is this session's outcome."""
-        return cls(environ, log_level=log_level)
+        return cls(environ, kind=kind, log_level=log_level)
 
     @property
-    def spec(self) -> TrainSpec:
-        """Raises: ConfigError; Interrupted if a signal came before the work began."""
+    def spec(self) -> Any:
+        """The kind's own, such as `TrainSpec`.
+
+        Raises:
+            ConfigError: it cannot be honoured.
+            Interrupted: a signal came before the work began.
+        """
         if self._early_signal is not None:
             raise Interrupted(f"stopped by {self._early_signal} before the work began", hint=RERUN)
         if self._spec is None:
@@ -130,9 +141,10 @@ class JobSession:
     def log(
         self, message: str, *, event_type: str = "training", level: Literal["INFO", "WARNING", "ERROR"] = "INFO"
     ) -> None:
-        """A milestone: printed here and kept on the platform's log page."""
+        """A milestone: printed here and kept on the platform's log page, which trainings alone have."""
         log.log(getattr(logging, level), message)
-        self.tell(LogLine(event_type=event_type, level=level, message=message))
+        if self.kind in HAS_LOG_PAGE:
+            self.tell(LogLine(event_type=event_type, level=level, message=message))
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -144,13 +156,13 @@ class JobSession:
         finally:
             self.timings_s[name] = round(time.monotonic() - started, 3)
 
-    def complete(self, outcome: Completed) -> None:
-        """The work is done and published; leaving the session says so."""
+    def complete(self, outcome: Event) -> None:
+        """The work is done and published; leaving the session says so by this event of kind ``completed``."""
         self._outcome = outcome
 
     def _open_folder(self, job_id: str) -> None:
         try:
-            self._workspace = Workspace(self.settings.workspace_dir, self.nodes.folder(job_id))
+            self._workspace = Workspace(self.settings.workspace_dir, self.nodes.folder(folder_of(self.kind, job_id)))
             self._claim(self._workspace)
             self._look_for_an_earlier_run(self._workspace)
             if self._taken:
@@ -160,15 +172,17 @@ class JobSession:
                 self._workspace.clear(resumes=resumes)  # before the outbox begins to keep its state in there
             self._outbox = Outbox(self._workspace.folder, job_id, self._backend())
             if self._spec is not None and not self.already_completed:
-                # The number of epochs may still be the recipe's to decide; the backend wants one above zero.
-                self.tell(Started(total_epochs=self._spec.config.epochs or 1))
+                beginning = started(self._spec)
+                if beginning is not None:
+                    self.tell(beginning)
         except OSError as error:
             # Kept for the body of the `with`: leaving __enter__ by an exception would skip __exit__.
             self._spec, self._request_error = None, unusable_folder(error, self.settings.workspace_dir)
             if self._outbox is None:  # the backend must hear of it all the same
                 self._outbox = Outbox(Path(tempfile.mkdtemp(prefix=f"job-{job_id}-")), job_id, self._backend())
         if self.already_completed:
-            log.info("job %s was completed by an earlier run; nothing is trained again", job_id)
+            again = "trained" if self.kind == "train" else "done"
+            log.info("job %s was completed by an earlier run; nothing is %s again", job_id, again)
 
     def _claim(self, space: Workspace) -> None:
         try:
@@ -224,11 +238,15 @@ class JobSession:
         worker_trace = getattr(error, "worker_traceback", None)
         if not self._taken:
             self.tell(
-                Failed(
-                    exit_code=failure.exit_code,
-                    total_epochs_completed=self._epochs_completed,
-                    error_message=failure.wire_text,
-                    traceback=worker_trace or trace,
+                failed(
+                    self.kind,
+                    Failure(
+                        exit_code=failure.exit_code,
+                        message=failure.wire_text,
+                        traceback=worker_trace or trace,
+                        epochs_completed=self._epochs_completed,
+                        task=self.task,
+                    ),
                 )
             )
         status: Status = "interrupted" if isinstance(failure, Interrupted) else "failed"
@@ -290,9 +308,9 @@ class JobSession:
         return EXIT_UNDELIVERED
 
 
-def _read_or_error(environ: Mapping[str, str]) -> tuple[TrainSpec | None, JobError | None]:
+def _read_or_error(kind: Kind, environ: Mapping[str, str]) -> tuple[JobSpec | None, JobError | None]:
     try:
-        return read_train_spec(environ), None
+        return read_spec(kind, environ), None
     except JobError as error:
         return None, error
 

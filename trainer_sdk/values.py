@@ -44,7 +44,7 @@ def as_scheduler(value: Any) -> Any:
 
 def as_texts(value: Any) -> Any:
     """One name needs no list."""
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
 def as_numbers(value: Any) -> Any:
@@ -61,6 +61,18 @@ def not_empty(value: Any) -> Any:
     if isinstance(value, list | tuple | dict) and not value:
         raise PydanticCustomError("empty", "it is empty: leave it out, or say what you want")
     return value
+
+
+def as_none(value: Any) -> Any:
+    """A form's word for nothing."""
+    plain = value.lower() if isinstance(value, str) else value
+    return None if plain in ("", "none", "fp32") else plain
+
+
+def as_split(value: Any) -> Any:
+    """The other words for val."""
+    plain = value.lower() if isinstance(value, str) else value
+    return "val" if plain in ("valid", "validation") else plain
 
 
 def as_precision(value: Any) -> Any:

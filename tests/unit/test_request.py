@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.request_forms import LEAST, TREE_DEFAULTS, problem, read
+from trainer_sdk.config_forms import TRAIN
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.request import NAMES, job_id_of, read_train_spec
+from trainer_sdk.kinds import job_id_of
+from trainer_sdk.request import read_train_spec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 
@@ -123,7 +125,7 @@ def test_the_backends_ids_are_numbers() -> None:
 VARIABLES = sorted(
     {*LEAST, "TASK_TYPE", "CALLBACK_URL", "DATASET_S3_URI", "DATASET_PATH", "SNAPSHOT_ID", "DATASET_VERSION_HASH"}
     | {"DELIVERY_TIMEOUT_S", "INTERNAL_STORAGE_ENDPOINT", "CONFIG"}
-    | {variable for _, variables, _ in NAMES for variable in variables}
+    | {variable for _, variables, _ in TRAIN.names for variable in variables}
 )
 
 
@@ -134,7 +136,7 @@ json_values = st.recursive(
 )
 
 
-keys = st.sampled_from([key for _, _, names in NAMES for key in names] + ["basic", "advanced", "advanced_config"])
+keys = st.sampled_from([key for _, _, names in TRAIN.names for key in names] + ["basic", "advanced", "advanced_config"])
 
 
 branches = st.sampled_from(list(TREE_DEFAULTS))

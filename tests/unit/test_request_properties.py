@@ -16,8 +16,9 @@ from mmtrain.recipes import Recipe, all_recipes
 from mmtrain.request_check import check_request
 from tests.unit.test_config import FILES, base_of
 from tests.unit.test_plan import CPU, FOUR_GPUS, profile_of
+from trainer_sdk.config_forms import TRAIN
 from trainer_sdk.errors import JobError
-from trainer_sdk.request import KEY_TO_NAME, read_train_spec
+from trainer_sdk.request import read_train_spec
 from trainer_sdk.tasks import Task
 
 ODD: tuple[Any, ...] = (
@@ -41,13 +42,15 @@ LIKELY: dict[str, tuple[Any, ...]] = {
     "split_config": ({"method": "random"}, {"method": "x"}, {"ratio": [0.5, 0.5]}),
     "keypoints": ({"names": ["p", "q"]}, {"names": []}, {"names": ["p", "p"]}),
 }
-KEYS = sorted(KEY_TO_NAME.keys() - {"albumentations"})  # whose package takes seconds to be imported
+KEYS = sorted(TRAIN.key_to_name.keys() - {"albumentations"})  # whose package takes seconds to be imported
 
 
 def request_of(chance: random.Random) -> dict[str, Any]:
     """A few keys in any spelling; most values are such as a user would try."""
     keys = chance.sample(KEYS, chance.choice([1, 1, 2, 3]))
-    return {key: chance.choice(LIKELY.get(KEY_TO_NAME[key], ODD) if chance.random() < 0.9 else ODD) for key in keys}
+    return {
+        key: chance.choice(LIKELY.get(TRAIN.key_to_name[key], ODD) if chance.random() < 0.9 else ODD) for key in keys
+    }
 
 
 def configure(recipe: Recipe, request: dict[str, Any], chance: random.Random) -> dict[str, Any]:

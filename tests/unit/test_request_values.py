@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests.request_forms import problem, read
+from trainer_sdk.config_forms import TRAIN
 from trainer_sdk.jobspec import TrainConfig
-from trainer_sdk.request import REFUSED
 from trainer_sdk.values import SWITCH
 
 
-@pytest.mark.parametrize("key", sorted(REFUSED))
+@pytest.mark.parametrize("key", sorted(TRAIN.refused))
 def test_keys_of_other_trainers_are_refused_with_what_to_do_instead(key: str) -> None:
-    assert f"CONFIG.{key} is not supported: {REFUSED[key]}" in problem({key: "x"})
+    assert f"CONFIG.{key} is not supported: {TRAIN.refused[key]}" in problem({key: "x"})
     assert read({key: None}).config == TrainConfig()
 
 
