@@ -32,6 +32,11 @@ def _patience(given: GivenValues) -> None:
 IMAGE_SIZE = ("image_size", "img_scale")
 WORKERS = ("num_workers",)
 
+STRUCTURED = (
+    "lr_milestones", "albumentations", "class_weights", "freeze", "val_interval", "keypoints", "split_config",
+    "imgsz", "early_stopping",
+)  # fmt: skip
+
 TRAIN = ConfigForm(
     TrainConfig,
     variables={
@@ -61,19 +66,7 @@ TRAIN = ConfigForm(
         "checkpoint_keep_max": ("keep", "max_keep_ckpts", "keep_n_checkpoints"),
         "backbone_frozen_stages": ("frozen_stages",),
     },
-    structured=frozenset(
-        [
-            "lr_milestones",
-            "albumentations",
-            "class_weights",
-            "freeze",
-            "val_interval",
-            "keypoints",
-            "split_config",
-            "imgsz",
-            "early_stopping",
-        ]
-    ),  # fmt: skip
+    structured=frozenset(STRUCTURED),
     refused={
         "resume_from": "a job goes on by itself when it is started again with the same JOB_ID",
         "load_from": "set the environment variable CHECKPOINT_PATH",

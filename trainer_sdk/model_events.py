@@ -6,15 +6,16 @@ None of the three has a log page: their lines, sent to the training's, would lan
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from trainer_sdk.events import Count, Event, Name50, Number, Numbers, Path500, Text, finite_or_none, storable_text
+from trainer_sdk.events import Count, Event, Name50, Numbers, Path500, Text, finite_or_none, storable_text
 
 ROWS_PER_CALL = 500
+WHOLE = 2**53
+"""From here on JSON's readers have no whole numbers."""
 FAILED_WITHOUT_TASK = "unknown"
 """A test run's result needs a task also where the request could not be read."""
 
@@ -25,8 +26,8 @@ def _plain(value: Any) -> Any:
         return {storable_text(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= WHOLE):
+        return finite_or_none(value)
     return storable_text(value) if isinstance(value, str) else value
 
 
@@ -70,7 +71,10 @@ class InferenceStarted(Event):
     route: ClassVar[str] = "/test_inference/inference/jobs/{id}/callback/started"
 
 
-class _InferenceDone(Event):
+class InferenceCompleted(Event):
+    """The good end; without rows, since a repeated completion would add them again."""
+
+    kind: ClassVar[str] = "completed"
     route: ClassVar[str] = "/test_inference/inference/jobs/{id}/callback/completion"
 
     status: Literal["completed"] = "completed"
@@ -79,18 +83,12 @@ class _InferenceDone(Event):
     avg_inference_time_ms: Milliseconds
 
 
-class InferenceRows(_InferenceDone):
-    """Some of the results. The backend adds them to what it has and knows no status but the last one."""
+class InferenceRows(InferenceCompleted):
+    """Some of the results. The backend adds them to what it has, and knows no status between running and completed."""
 
     kind: ClassVar[str] = "rows"
 
     results: list[InferenceRow]
-
-
-class InferenceCompleted(_InferenceDone):
-    """The good end; without rows, since a repeated completion would add them again."""
-
-    kind: ClassVar[str] = "completed"
 
 
 def rows_in_pieces(rows: Iterable[InferenceRow], done: InferenceCompleted) -> Iterator[InferenceRows]:
@@ -126,7 +124,7 @@ class ExportCompleted(Event):
     route: ClassVar[str] = "/export/jobs/{id}/callback/completion"
 
     status: Literal["completed"] = "completed"
-    output_s3_uri: Text
+    output_s3_uri: Path500
     file_size_bytes: Annotated[int, Field(ge=0)]
     """A number: a text is 500."""
     metadata: PlainObject = Field(default_factory=dict)
@@ -173,9 +171,3 @@ class TestRunFailed(Event):
     task_type: Name50 = FAILED_WITHOUT_TASK
     error_message: Text
     traceback: Text | None = None
-
-
-__all__ = [
-    "ExportCompleted", "ExportFailed", "ExportStarted", "InferenceCompleted", "InferenceFailed", "InferenceRow",
-    "InferenceRows", "InferenceStarted", "Number", "Prediction", "TestRunCompleted", "TestRunFailed", "rows_in_pieces",
-]  # fmt: skip

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import re
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,13 +24,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
+from tests.doubles import model_jobs
+from tests.doubles.database import NAME_WIDTH, PATH_WIDTH, Broke, fits, storable
+from tests.doubles.model_jobs import AnyObject, Export, Inference, InferenceBody, TestRun, TestRunBody
+
 API = "/api/v1"
-NAME_WIDTH = 50
-PATH_WIDTH = 500
-
-
-class Broke(Exception):
-    """What the real backend's database refuses: a bare 500."""
 
 
 class MetricBody(BaseModel):
@@ -129,7 +126,7 @@ class Call:
 
     @property
     def what(self) -> str:
-        """progress, completion, logs, results: the path's last word."""
+        """progress, completion, logs, results, started: the path's last word."""
         return self.path.rstrip("/").rpartition("/")[2]
 
 
@@ -194,55 +191,59 @@ class Route(NamedTuple):
     method: str
     pattern: re.Pattern[str]
     body: type[BaseModel] | None
-    act: Callable[[Job, Any], Any]
+    act: Callable[[Any, Any], Any]
+    table: str
+    """Attribute of the backend with the rows by id."""
 
 
-def _route(method: str, path: str, body: type[BaseModel] | None, act: Callable[[Job, Any], Any]) -> Route:
-    return Route(method, re.compile(API + path.replace("{id}", "(?P<id>[^/]+)")), body, act)
+def _route(
+    method: str, path: str, body: type[BaseModel] | None, act: Callable[[Any, Any], Any], table: str = "jobs"
+) -> Route:
+    return Route(method, re.compile(API + path.replace("{id}", "(?P<id>[^/]+)")), body, act, table)
 
 
+INFERENCE = "/test_inference/inference"
 ROUTES = (
     _route("POST", "/training/jobs/{id}/callback/progress", ProgressBody, _progress),
     _route("POST", "/training/jobs/{id}/callback/completion", CompletionBody, _completion),
     _route("POST", "/training/jobs/{id}/callback/logs", LogBody, _logs),
     _route("POST", "/validation/jobs/{id}/results", ValidationBody, _results),
     _route("GET", "/training/jobs/{id}", None, lambda job, _: asdict(job)),
+    _route("POST", f"{INFERENCE}/jobs/{{id}}/callback/started", AnyObject, model_jobs.inference_started, "inferences"),
+    *(
+        _route("POST", f"{INFERENCE}/{path}", InferenceBody, model_jobs.inference_completed, "inferences")
+        for path in ("jobs/{id}/callback/completion", "{id}/results")
+    ),
+    _route("POST", "/export/jobs/{id}/callback/started", AnyObject, model_jobs.export_started, "exports"),
+    _route("POST", "/export/jobs/{id}/callback/completion", AnyObject, model_jobs.export_completed, "exports"),
+    _route("POST", "/test_inference/test/{id}/results", TestRunBody, model_jobs.test_run_results, "test_runs"),
+    _route("GET", f"{INFERENCE}/jobs/detail/{{id}}", None, lambda job, _: asdict(job), "inferences"),
+    _route("GET", "/export/jobs/{id}", None, lambda job, _: asdict(job), "exports"),
+    _route("GET", "/test_inference/test/runs/{id}", None, lambda run, _: asdict(run), "test_runs"),
 )
 
 
-def fits(text: str | None, width: int) -> None:
-    if text is not None and len(text) > width:
-        raise Broke(f"value too long for type character varying({width})")
-
-
-def storable(value: Any) -> None:
-    """PostgreSQL stores neither NaN in JSON nor a NUL byte in a text, and its integers have 32 bits."""
-    for leaf in _leaves(value):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise Broke("invalid input syntax for type json: NaN")
-        if isinstance(leaf, str) and "\x00" in leaf:
-            raise Broke("A string literal cannot contain NUL (0x00) characters")
-        if isinstance(leaf, int) and abs(leaf) >= 2**31:
-            raise Broke("integer out of range")
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
 class ContractBackend:
-    """A server on the loopback. Use as a context manager."""
+    """A server on the loopback. Use as a context manager.
 
-    def __init__(self, jobs: Iterable[int] = (123,), *, port: int = 0, log: Path | None = None) -> None:
+    Args:
+        jobs: ids of training jobs; an inference, an export and a test run of the same number exist too, unless
+            `others` says which.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[int] = (123,),
+        *,
+        others: Iterable[int] | None = None,
+        port: int = 0,
+        log: Path | None = None,
+    ) -> None:
         self.jobs = {number: Job(number) for number in jobs}
+        ids = list(self.jobs if others is None else others)
+        self.inferences = {number: Inference(number) for number in ids}
+        self.exports = {number: Export(number) for number in ids}
+        self.test_runs = {number: TestRun(number) for number in ids}
         self.calls: list[Call] = []
         self._log = log
         self._lock = threading.Lock()
@@ -342,10 +343,11 @@ class ContractBackend:
             request = route.body.model_validate(body) if route.body else None
         except ValidationError as error:
             return 422, {"detail": str(error)}
-        if int(found["id"]) not in self.jobs:
-            return 404, {"detail": "Training job not found"}
+        rows = getattr(self, route.table)
+        if int(found["id"]) not in rows:
+            return 404, {"detail": f"{route.table}: not found"}
         try:
-            return 200, route.act(self.jobs[int(found["id"])], request)
+            return 200, route.act(rows[int(found["id"])], request)
         except Broke as error:
             return 500, str(error)
 
