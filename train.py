@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
+from trainer_sdk.aside import leave
 from trainer_sdk.session import JobSession, log_level_of
 
 
@@ -20,4 +21,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -168,6 +168,7 @@ SCRIPT_HEAD = """\
 import os, sys, time
 sys.path.insert(0, {root!r})
 from trainer_sdk import errors
+from trainer_sdk.aside import leave
 from trainer_sdk.events import Completed, Metrics, Progress
 from trainer_sdk.session import JobSession, log_level_of
 
@@ -182,5 +183,5 @@ def main():
 SCRIPT_TAIL = """
     return session.exit_code
 
-sys.exit(main())
+leave(main())
 """

@@ -71,6 +71,11 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
                 "its bucket; results stay in the job folder when none of the INTERNAL_* four is set",
                 "training-checkpoints",
             ),
+            Variable(
+                "STORAGE_PATIENCE_S",
+                "how long a storage that has answered before is waited for when it is down or answers 5xx",
+                "60",
+            ),
             Variable("AWS_CA_BUNDLE", "certificates to trust for https; else REQUESTS_CA_BUNDLE or SSL_CERT_FILE"),
         ),
     ),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from trainer_sdk.aside import aside
 from trainer_sdk.partfile import growing
-from trainer_sdk.s3_clients import PerProcess, boto_client, obstore_client, obstore_lives
-from trainer_sdk.s3_errors import DamagedTransfer, explained, gave_up
+from trainer_sdk.patience import patience_with
+from trainer_sdk.s3_clients import PerProcess, boto_client, obstore_client, obstore_lives, parts
+from trainer_sdk.s3_errors import DamagedTransfer, answered, explained, gave_up, passing
+from trainer_sdk.s3_etags import contradict, etag_of
 from trainer_sdk.settings import StorageSettings
 from trainer_sdk.storage import StoredObject, content_type
 
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from obstore import GetResult
     from typing_extensions import Buffer
 
+Done = TypeVar("Done")
+
 PIECE_BYTES = 8 * 2**20
 PAUSES_S = (0.1, 0.5, 2.0)
-"""Before another attempt at an object that came damaged."""
+"""Before another attempt at an object that came, or arrived, damaged."""
 PAGE_KEYS = 1000
 
 
@@ -31,7 +35,9 @@ class _Sink(Protocol):
 
     def write(self, piece: Buffer) -> int: ...
 
-    def restart(self) -> None: ...
+    def restart(self) -> None:
+        """What came so far was damaged."""
+        ...
 
 
 class _Memory:
@@ -65,6 +71,7 @@ class S3Storage:
         self._bucket = bucket
         self._obstore = PerProcess(partial(obstore_client, settings, bucket))
         self._boto = PerProcess(partial(boto_client, settings))
+        self._patience = patience_with(settings.endpoint, settings.patience_s)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Into another process goes the address, not the connections."""
@@ -74,34 +81,49 @@ class S3Storage:
         return f"s3://{self._bucket}/{key}"
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        try:
-            found = self._listed_by_obstore(prefix) if obstore_lives() else None
-            yield from self._listed_by_boto(prefix) if found is None else found
-        except Exception as error:
-            raise explained(error, "list", self.uri(prefix), self._settings) from error
+        return iter(self._with_care("list", prefix, lambda: self._listed(prefix)))
 
     def read(self, key: str) -> bytes:
         sink = _Memory()
-        self._receive("read", key, sink)
+        self._with_care("read", key, lambda: self._receive(key, sink))
         return b"".join(sink.pieces)
 
     def download(self, key: str, target: Path) -> StoredObject:
         with growing(target) as part:
-            return self._receive("download", key, part)
+            return self._with_care("download", key, lambda: self._receive(key, part))
 
     def upload(self, source: Path, key: str) -> str:
-        described = {"ContentType": content_type(source)}
-        try:
-            self._boto.get().upload_file(str(source), self._bucket, key, ExtraArgs=described)
-        except Exception as error:
-            raise explained(error, "upload", self.uri(key), self._settings) from error
+        self._with_care("upload", key, lambda: self._send(source, key))
         return self.uri(key)
 
     def delete(self, key: str) -> None:
-        try:
-            self._boto.get().delete_object(Bucket=self._bucket, Key=key)
-        except Exception as error:
-            raise explained(error, "delete", self.uri(key), self._settings) from error
+        self._with_care("delete", key, lambda: self._boto.get().delete_object(Bucket=self._bucket, Key=key))
+
+    def _with_care(self, verb: str, key: str, attempt: Callable[[], Done]) -> Done:
+        """The attempt, as often as it takes, where a signal can end it. Raises: MissingObject, JobError, OSError."""
+        return aside(lambda: self._again_and_again(verb, key, attempt))
+
+    def _again_and_again(self, verb: str, key: str, attempt: Callable[[], Done]) -> Done:
+        damages = 0
+        while True:
+            try:
+                done = attempt()
+            except DamagedTransfer as error:
+                if damages == len(PAUSES_S):
+                    raise gave_up(error, damages + 1, verb, self.uri(key), self._settings) from error
+                time.sleep(PAUSES_S[damages])
+                damages += 1
+            except Exception as error:
+                told = explained(error, verb, self.uri(key), self._settings)
+                if not (passing(error) and self._patience.goes_on(str(told), heard=answered(error))):
+                    raise told from error
+            else:
+                self._patience.answered()
+                return done
+
+    def _listed(self, prefix: str) -> list[StoredObject]:
+        found = self._listed_by_obstore(prefix) if obstore_lives() else None
+        return list(self._listed_by_boto(prefix)) if found is None else found
 
     def _listed_by_obstore(self, prefix: str) -> list[StoredObject] | None:
         """None: a key in there is one that this library cannot say."""
@@ -121,36 +143,46 @@ class S3Storage:
                 if not entry["Key"].endswith("/"):  # a console's mark for an empty folder
                     yield StoredObject(entry["Key"], entry["Size"], _bare(entry["ETag"]))
 
-    def _receive(self, verb: str, key: str, sink: _Sink) -> StoredObject:
-        """Fills the sink with the object, however many attempts that takes."""
-        for pause_s in PAUSES_S:
-            try:
-                return self._receive_once(verb, key, sink)
-            except DamagedTransfer:
-                time.sleep(pause_s)
-                sink.restart()
-        try:
-            return self._receive_once(verb, key, sink)
-        except DamagedTransfer as error:
-            raise gave_up(error, len(PAUSES_S) + 1, verb, self.uri(key), self._settings) from error
-
-    def _receive_once(self, verb: str, key: str, sink: _Sink) -> StoredObject:
-        answer = self._ask(verb, key)
+    def _receive(self, key: str, sink: _Sink) -> StoredObject:
+        """Fills the sink with the object. Raises: DamagedTransfer, and what the libraries raise."""
+        sink.restart()
+        answer = (self._ask_obstore(key) if obstore_lives() else None) or self._ask_boto(key)
         digest, received = hashlib.md5(usedforsecurity=False), 0
         for piece in answer.pieces:
             digest.update(piece)
             received += sink.write(piece)
         if received != answer.size_bytes:
             raise DamagedTransfer(f"{received} bytes came instead of {answer.size_bytes}")
-        if digest.hexdigest() != answer.etag and self._etag_is_md5(verb, key, answer.etag):
+        if contradict(answer.etag, digest.hexdigest(), lambda: self._head(key)):
             raise DamagedTransfer(f"MD5 {digest.hexdigest()} came instead of {answer.etag}")
         return StoredObject(key, received, answer.etag)
 
-    def _ask(self, verb: str, key: str) -> _Answer:
+    def _send(self, source: Path, key: str) -> None:
+        """Uploads, and asks what arrived: over plain HTTP nothing else notices damage (`boto_client` says why)."""
+        described = {"ContentType": content_type(source)}
+        size_bytes, etag = source.stat().st_size, etag_of(source)
+        self._boto.get().upload_file(str(source), self._bucket, key, ExtraArgs=described, Config=parts())
+        head = self._head_if_allowed(key)
+        if head is None:
+            return
+        if head["ContentLength"] != size_bytes:
+            raise DamagedTransfer(f"{head['ContentLength']} bytes arrived instead of {size_bytes}")
+        if contradict(_bare(head["ETag"]), etag, lambda: head):
+            raise DamagedTransfer(f"{_bare(head['ETag'])} arrived instead of {etag}")
+
+    def _head_if_allowed(self, key: str) -> dict[str, Any] | None:
+        """None: these keys may write and not read."""
+        from botocore.exceptions import ClientError
+
         try:
-            return (self._ask_obstore(key) if obstore_lives() else None) or self._ask_boto(key)
-        except Exception as error:
-            raise explained(error, verb, self.uri(key), self._settings) from error
+            return self._head(key)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "403":  # of a HEAD there is no other word
+                return None
+            raise
+
+    def _head(self, key: str) -> dict[str, Any]:
+        return dict(self._boto.get().head_object(Bucket=self._bucket, Key=key))
 
     def _ask_obstore(self, key: str) -> _Answer | None:
         """None: the key is one that this library cannot say."""
@@ -165,18 +197,6 @@ class S3Storage:
     def _ask_boto(self, key: str) -> _Answer:
         found = self._boto.get().get_object(Bucket=self._bucket, Key=key)
         return _Answer(found["ContentLength"], _bare(found["ETag"]), _pieces_of_boto(found["Body"]))
-
-    def _etag_is_md5(self, verb: str, key: str, etag: str) -> bool:
-        """Whether a difference means damage. Objects of several parts, or encrypted with a key of the user's or of a
-        key service, have another ETag: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
-        """
-        if not re.fullmatch(r"[0-9a-f]{32}", etag):
-            return False
-        try:
-            head = self._boto.get().head_object(Bucket=self._bucket, Key=key)
-        except Exception as error:
-            raise explained(error, verb, self.uri(key), self._settings) from error
-        return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
 
 
 def _pieces_of_obstore(found: GetResult) -> Iterator[Buffer]:

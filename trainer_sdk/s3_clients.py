@@ -23,6 +23,8 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 60
 OBSTORE_RETRIES, BOTO_ATTEMPTS = 5, 4
 """Of one request, by the libraries themselves, when there is no connection or a 5xx: about 3 s and 4 s of patience."""
 BOTO_CONNECTIONS = 16
+PART_BYTES = 8 * 2**20
+"""Of an upload: a file of this size or larger goes in parts."""
 
 _runtime_pid: int | None = None
 """The process in which obstore's threads live. A forked child inherits the library without them, and would hang."""
@@ -109,6 +111,13 @@ def boto_client(settings: StorageSettings) -> Any:
         )
     except ValueError as error:
         raise _unusable(settings, str(error)) from error
+
+
+def parts() -> Any:
+    """How a file is uploaded: boto3's own defaults, held on to because ETags depend on them."""
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
 
 
 def _trusted(settings: StorageSettings) -> ClientConfig:

@@ -8,7 +8,10 @@ from trainer_sdk.errors import JobError, NetworkError
 from trainer_sdk.settings import StorageSettings
 from trainer_sdk.storage import MissingObject
 
-REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+CLOCKS = {"RequestTimeTooSkewed", "RequestExpired"}
+BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests", "429"}
+"""What passes by itself, besides every other 5xx."""
 MISSING = {"404", "NoSuchKey", "NotFound"}
 MANY_ATTEMPTS = "trying again later may help; if it does not, look for a proxy or a disk that damages data"
 
@@ -32,13 +35,35 @@ def explained(error: Exception, verb: str, where: str, settings: StorageSettings
         keys = f"{settings.role}_STORAGE_ACCESS_KEY and {settings.role}_STORAGE_SECRET_KEY"
         hint = f"check {keys} and the key's rights on the bucket"
         return NetworkError(f"cannot {verb} {where}: refused ({code})", hint=hint, retryable=False)
+    if code in CLOCKS:
+        hint = "set the clock of this machine, or of the storage, right: requests are signed with the time"
+        return NetworkError(f"cannot {verb} {where}: the clocks differ too much ({code})", hint=hint, retryable=False)
     if code == "NoSuchBucket":
-        return NetworkError(f"cannot {verb} {where}: the bucket does not exist", hint="create it, or name another")
+        problem = f"cannot {verb} {where}: the bucket does not exist"
+        return NetworkError(problem, hint="create it, or name another", retryable=False)
     if code:
         return NetworkError(f"cannot {verb} {where}: {text}")
     default = "" if settings.from_environment else " (a default: it is not set)"
     hint = f"check {settings.role}_STORAGE_ENDPOINT{default} and that the storage runs"
     return NetworkError(f"cannot {verb} {where}: {text}", hint=hint)
+
+
+def passing(error: Exception) -> bool:
+    """Whether waiting may help: no connection, no answer, or a storage that is in trouble itself."""
+    from botocore.exceptions import SSLError
+
+    said = _said_by_boto(error) or _said_by_obstore(error)
+    if said is None or isinstance(error, SSLError):
+        return False
+    code, text = said
+    if code:
+        return code in BUSY or code.startswith("5") or _status(error, text) >= 500
+    return not re.search(r"(?i)certificate", text)
+
+
+def answered(error: Exception) -> bool:
+    """Whether it was the storage that said it."""
+    return bool((_said_by_boto(error) or _said_by_obstore(error) or ("", ""))[0])
 
 
 def gave_up(error: DamagedTransfer, attempts: int, verb: str, where: str, settings: StorageSettings) -> NetworkError:
@@ -68,6 +93,17 @@ def _said_by_obstore(error: Exception) -> tuple[str, str] | None:
     text, _, source = str(error).partition("\n\nDebug source")
     code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"status code: (\d{3})", text)
     return (code[1], text.partition("<?xml")[0].strip()) if code else ("", cause_in(source) or text)
+
+
+def _status(error: Exception, text: str) -> int:
+    """Of the answer; 0 for none."""
+    response = getattr(
+        error.__context__ if hasattr(error, "__context__") and error.__context__ else error, "response", None
+    )
+    if isinstance(response, dict):
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    told = re.search(r"\b(?:status code|status)\W+(\d{3})\b", text)
+    return int(told[1]) if told else 0
 
 
 def cause_in(source: str) -> str:

@@ -27,6 +27,8 @@ class StorageSettings(BaseModel):
     """Certificates to trust for https, where the system's do not do."""
     from_environment: bool
     """False: nothing was configured and these are the platform's development defaults."""
+    patience_s: float = 60.0
+    """How long it is waited for when it has answered before and does so no longer."""
 
 
 class Settings(BaseModel):
@@ -83,8 +85,9 @@ def settings_problems(environ: Mapping[str, str]) -> list[str]:
         endpoint = environ.get(f"{role}_STORAGE_ENDPOINT", "").strip()
         if endpoint and "@" not in endpoint and not (_is_http_url(endpoint) or endpoint.startswith("file:///")):
             problems.append(f"{role}_STORAGE_ENDPOINT={endpoint!r} is neither an http(s) URL nor file:///folder")
-    if _not_negative(environ.get("DELIVERY_TIMEOUT_S"), default=1.0) < 0:
-        problems.append(f"DELIVERY_TIMEOUT_S={environ['DELIVERY_TIMEOUT_S']!r} is not a number of seconds")
+    for name in ("DELIVERY_TIMEOUT_S", "STORAGE_PATIENCE_S"):
+        if _not_negative(environ.get(name), default=1.0) < 0:
+            problems.append(f"{name}={environ[name]!r} is not a number of seconds")
     if _not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=1.0) < 0:
         problems.append(f"DATASET_CACHE_MAX_GB={environ['DATASET_CACHE_MAX_GB']!r} is not a number of gigabytes")
     return problems
@@ -134,4 +137,5 @@ def _storage(
         bucket=environ.get(bucket_name) or default_bucket,
         ca_bundle=next((Path(environ[name]) for name in CA_BUNDLES if environ.get(name)), None),
         from_environment=any(environ.get(name) for name in (*names, bucket_name)),
+        patience_s=_not_negative(environ.get("STORAGE_PATIENCE_S"), default=60.0),
     )

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
 from mmtrain.datasets.cache import RECORD, files_below
+from trainer_sdk.aside import each
 from trainer_sdk.errors import DatasetError, NetworkError, ResourceError, disk_full
 from trainer_sdk.partfile import PART_SUFFIX
 from trainer_sdk.storage import MissingObject, Storage, StoredObject
@@ -61,18 +61,14 @@ def download(
     gone: set[str] = set()
     _tidy(root / RECORD)
     report(len(wanted) - len(paths), len(wanted))
-    with (root / RECORD).open("ab", buffering=0) as record, ThreadPoolExecutor(THREADS) as pool:
-        waiting = {pool.submit(_fetch, storage, wanted[path], root / path): path for path in paths}
-        try:
-            for done, future in enumerate(as_completed(waiting), start=len(wanted) - len(paths) + 1):
-                received, path = future.result(), waiting.pop(future)
-                if received is None:
-                    gone.add(path)
-                else:
-                    record.write(_line(path, received.size_bytes, received.etag))
-                report(done, len(wanted))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with (root / RECORD).open("ab", buffering=0) as record:
+        came = each(lambda path: _fetch(storage, wanted[path], root / path), paths, THREADS)
+        for done, (path, received) in enumerate(came, start=len(wanted) - len(paths) + 1):
+            if received is None:
+                gone.add(path)
+            else:
+                record.write(_line(path, received.size_bytes, received.etag))
+            report(done, len(wanted))
     return gone
 
 

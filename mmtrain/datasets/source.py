@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from trainer_sdk.aside import each
 from trainer_sdk.errors import DatasetError
 from trainer_sdk.storage import MissingObject, Storage, StoredObject
 
@@ -85,9 +85,8 @@ class BucketSource:
 
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         keys = list(keys)
-        with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(self._read, keys)
-            return {key: raw for key, raw in zip(keys, found, strict=True) if raw is not None}
+        found = dict(each(self._read, keys, READERS))
+        return {key: raw for key in keys if (raw := found[key]) is not None}
 
     def _read(self, key: str) -> bytes | None:
         try:
