@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from trainer_sdk.aside import aside
 from trainer_sdk.partfile import growing
-from trainer_sdk.patience import patience_with
 from trainer_sdk.s3_clients import PerProcess, boto_client, obstore_client, obstore_lives, parts
 from trainer_sdk.s3_errors import DamagedTransfer, answered, explained, gave_up, passing
 from trainer_sdk.s3_etags import contradict, etag_of
+from trainer_sdk.s3_patience import patience_with
 from trainer_sdk.settings import StorageSettings
 from trainer_sdk.storage import StoredObject, content_type
 
