@@ -79,12 +79,21 @@ def dataset_info(
 
 def write_pose_files(splits: dict[str, CocoSplit], schema: KeypointSchema, folder: Path) -> None:
     """Writes the layout and, of each split, the annotations with categories from 1."""
-    skeleton, flip_pairs = ([(a - 1, b - 1) for a, b in pairs] for pairs in (schema.skeleton, schema.flip_pairs))
     categories = splits["train"].categories
-    layout = dataset_info(categories[0].name if categories else "object", schema.names, skeleton, flip_pairs)
-    (folder / LAYOUT_FILE).write_text(f"dataset_info = {pprint.pformat(layout, sort_dicts=False)}\n")
+    write_layout(categories[0].name if categories else "object", schema, folder)
     for name, split in splits.items():
         write_coco(_from_one(split), folder / FROM_ONE.format(split=name))
+
+
+def write_layout(title: str, schema: KeypointSchema, folder: Path) -> None:
+    """Writes the layout alone.
+
+    Args:
+        title: what the points belong to.
+    """
+    skeleton, flip_pairs = ([(a - 1, b - 1) for a, b in pairs] for pairs in (schema.skeleton, schema.flip_pairs))
+    layout = dataset_info(title, schema.names, skeleton, flip_pairs)
+    (folder / LAYOUT_FILE).write_text(f"dataset_info = {pprint.pformat(layout, sort_dicts=False)}\n")
 
 
 def _from_one(split: CocoSplit) -> CocoSplit:

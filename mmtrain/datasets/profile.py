@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,26 @@ class DatasetProfile(_Frozen):
     images_with_objects: dict[str, int] = {}
     poses: dict[str, int] = {}
     """Split -> objects with a labelled point: samples of a top-down pose model."""
+
+
+def nothing_known(num_classes: int) -> DatasetProfile:
+    """For a model whose data are not at hand; as if they were enough for any batch."""
+    unknown: dict[str, Any] = dict.fromkeys(
+        name for name, field in DatasetProfile.model_fields.items() if "None" in str(field.annotation)
+    )
+    counts = {"train": 1000, "val": 1, "test": 0}
+    return DatasetProfile(
+        has_boxes=True,
+        has_masks=False,
+        has_keypoints=False,
+        has_mask_files=False,
+        num_classes=num_classes,
+        images=counts,
+        objects=counts,
+        objects_per_class={},
+        poses=counts,
+        **unknown,
+    )
 
 
 def make_profile(splits: Mapping[str, SplitColumns], class_names: Sequence[str], contents: Contents) -> DatasetProfile:

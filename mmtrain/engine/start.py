@@ -68,7 +68,7 @@ def fitting(
     found = _in_the_models_words(_bare_state(checkpoint, name), model, wanted)
     same_shape = {key for key, shape in wanted.items() if key in found and tuple(found[key].shape) == shape}
     _check_backbone(wanted, found, same_shape, name, recipe, _trained_as(checkpoint))
-    classes = _classes(checkpoint)
+    classes = classes_of(checkpoint)
     moved = _moved(classes, class_names)
     anew = _class_tensors(wanted, shapes_with_one_more()) & same_shape if moved else set()
     taken = same_shape - anew
@@ -160,7 +160,7 @@ def _trained_as(checkpoint: dict[str, Any]) -> str | None:
     return recipe if isinstance(recipe, str) else None
 
 
-def _classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
+def classes_of(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     """Ours and today's packages write `dataset_meta`, earlier ones `CLASSES`."""
     meta = _meta(checkpoint, "meta")
     places = (_meta(meta, "dataset_meta").get(key) for key in ("classes", "CLASSES"))
