@@ -13,14 +13,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 import psutil
 
-from mmtrain.engine.messages import Finished, MessageReader, News
+from mmtrain.engine.messages import Done, Finished, MessageReader, News
 from mmtrain.engine.order import EARLIER_LOG, ERROR, LOG, MESSAGES, STOP
 from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, OutOfMemory, ResourceError, disk_full
 from trainer_sdk.nodes import ALONE, Nodes, without_launchers
+
+Last = TypeVar("Last", Finished, Done)
 
 POLL_S = 0.2
 STOP_GRACE_S = 20.0
@@ -47,20 +50,36 @@ def launch(
         processes: on this machine.
         streaming: the worker reads images from their bucket, so it learns the key to the data sets.
     """
-    command = [
-        sys.executable, "-m", "torch.distributed.run", *_meeting(nodes), f"--nproc-per-node={processes}",
-        "-m", "mmtrain.engine.worker", str(work_dir),
+    module = [
+        "torch.distributed.run", *_meeting(nodes), f"--nproc-per-node={processes}", "-m", "mmtrain.engine.worker",
     ]  # fmt: skip
+    return _start(module, work_dir, worker_environment(environ, threads=threads, gpus=gpus, streaming=streaming))
+
+
+def launch_alone(
+    module: str,
+    work_dir: Path,
+    *,
+    threads: int,
+    gpus: tuple[int, ...],
+    environ: Mapping[str, str],
+    streaming: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Starts one process, of a job that trains nothing: ``python -m <module> <work_dir>``; `serving.serve` is in it."""
+    return _start([module], work_dir, worker_environment(environ, threads=threads, gpus=gpus, streaming=streaming))
+
+
+def _start(module: list[str], work_dir: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     with contextlib.suppress(FileNotFoundError):
         (work_dir / LOG).replace(work_dir / EARLIER_LOG)
     with (work_dir / LOG).open("wb") as log:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-m", *module, str(work_dir)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).resolve().parents[2],
-            env=worker_environment(environ, threads=threads, gpus=gpus, streaming=streaming),
+            env=environ,
             start_new_session=True,
         )
 
@@ -104,12 +123,23 @@ def supervise(process: subprocess.Popen[bytes], work_dir: Path, listen: Callable
         JobError: what the worker reported, or what its death means.
         Interrupted: passed on after the worker has saved a checkpoint and left.
     """
+    return _supervised(process, work_dir, listen, Finished)
+
+
+def supervise_alone(process: subprocess.Popen[bytes], work_dir: Path, listen: Callable[[News], None]) -> Done:
+    """As `supervise`, for `launch_alone`. Raises: as there."""
+    return _supervised(process, work_dir, listen, Done)
+
+
+def _supervised(
+    process: subprocess.Popen[bytes], work_dir: Path, listen: Callable[[News], None], last: type[Last]
+) -> Last:
     oom_kills = oom_kill_count()
-    finished: Finished | None = None
+    finished: Last | None = None
     with contextlib.closing(MessageReader(work_dir / MESSAGES)) as reader:
         try:
             for message in _until_exit(process, reader):
-                finished = message if isinstance(message, Finished) else finished
+                finished = message if isinstance(message, last) else finished
                 listen(message)
         except BaseException:
             stop(process, work_dir)

@@ -101,7 +101,33 @@ class Finished(_Message):
     train_s: float
 
 
-News = WeightsLoaded | FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished
+class Progressed(_Message):
+    """How far a job that trains nothing is."""
+
+    kind: Literal["progressed"] = "progressed"
+    what: str
+    done: int
+    total: int
+
+
+class Remark(_Message):
+    """Something that people should read."""
+
+    kind: Literal["remark"] = "remark"
+    text: str
+    level: Literal["INFO", "WARNING"] = "INFO"
+
+
+class Done(_Message):
+    """The work of a job that trains nothing is done and its files are written."""
+
+    kind: Literal["done"] = "done"
+    seconds: float
+
+
+News = (
+    WeightsLoaded | FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished | Progressed | Remark | Done
+)
 parse_news: Callable[[bytes], News] = TypeAdapter(Annotated[News, Field(discriminator="kind")]).validate_json
 
 

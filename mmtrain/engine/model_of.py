@@ -25,6 +25,7 @@ from mmtrain.config.build import build_config
 from mmtrain.config.files import DatasetFiles
 from mmtrain.config.text import read_values, with_numbers_of
 from mmtrain.datasets.profile import nothing_known
+from mmtrain.engine.order import ModelSource
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.start import classes_of, fitting
 from mmtrain.machine import Machine
@@ -83,6 +84,11 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+
+def load_source(source: ModelSource) -> LoadedModel:
+    """`load_model` as an order asks for it. Raises: as there."""
+    return load_model(source.path, **source.model_dump(exclude={"path"}))
 
 
 def load_model(

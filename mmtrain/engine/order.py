@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mmtrain.config.files import DatasetFiles
 from mmtrain.plan import TrainPlan
 from trainer_sdk.nodes import PATIENCE_S
+from trainer_sdk.tasks import Task
 
 ORDER = "worker.json"
 ERROR = "worker_error.json"
@@ -42,6 +44,33 @@ class WorkerOrder(BaseModel):
     """What must be the same on every node, by name."""
     patience_s: int = PATIENCE_S
     """How long a process waits for another one."""
+
+
+class AloneOrder(BaseModel):
+    """``work/worker.json`` of a job that trains nothing; each kind adds what it needs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    parent: int
+    """Process whose end ends the worker."""
+    threads: int
+
+
+class ModelSource(BaseModel):
+    """What `engine/model_of.py` needs to load a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    name: str
+    """What people call it."""
+    device: str
+    """torch's word."""
+    model_name: str | None = None
+    task: Task | None = None
+    class_names: tuple[str, ...] | None = None
+    keypoints: dict[str, Any] | None = None
+    size_wh: tuple[int, int] | None = None
 
 
 class ProbeOrder(BaseModel):
