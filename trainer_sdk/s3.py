@@ -111,11 +111,16 @@ class S3Storage:
             except DamagedTransfer as error:
                 if damages == len(PAUSES_S):
                     raise gave_up(error, damages + 1, verb, self.uri(key), self._settings) from error
+                self._patience.answered()
                 time.sleep(PAUSES_S[damages])
                 damages += 1
             except Exception as error:
                 told = explained(error, verb, self.uri(key), self._settings)
-                if not (passing(error) and self._patience.goes_on(str(told), heard=answered(error))):
+                if not passing(error):
+                    if answered(error):
+                        self._patience.answered()
+                    raise told from error
+                if not self._patience.goes_on(str(told), heard=answered(error)):
                     raise told from error
             else:
                 self._patience.answered()
