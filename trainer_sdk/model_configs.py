@@ -81,7 +81,11 @@ class ExportConfig(ModelConfig):
         False, description="put colour order and normalisation into the graph, which then takes pixels of 0..255"
     )
     simplify: bool = Field(True, description="fold constants of the ONNX graph and remove what does nothing")
-    nms: bool = Field(True, description="choose the final boxes in the graph; false: everything that the head finds")
+    nms: bool = Field(
+        False,
+        description="choose the final boxes in the graph, for one image at a time; else the file's reader does it, as "
+        "the package's runtime shows. Models of two stages always do it themselves",
+    )
     raw_outputs: bool = Field(False, description="also give what the head says before it is decoded")
     conf: Probability | None = Field(None, description="least score of a box, with nms; else the model's own")
     iou: Probability | None = Field(None, description="IoU of the non-maximum suppression; else the model's own")

@@ -1,0 +1,1 @@
+"""What travels with an exported model. `predict_standalone.py` imports nothing of the trainer."""

@@ -1,0 +1,76 @@
+"""Models of every recipe with random weights that make up their mind: exports are compared with them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import pprint
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from converters.pose_files import dataset_info
+from mmtrain import compat
+from mmtrain.config.build import build_config
+from mmtrain.config.files import DatasetFiles
+from mmtrain.engine.checkpoints import describe
+from mmtrain.engine.fit import runnable, upstream_config
+from mmtrain.plan import TrainPlan
+from mmtrain.recipes import Recipe
+from tests.matrix.heads import BY_CLASSES
+from tests.unit.test_plan import plan_of
+from trainer_sdk.tasks import Task
+
+DECIDED = 40.0
+"""By how much the layers that name classes are louder than upstream begins with."""
+
+
+class Built(NamedTuple):
+    """A model as an exporter gets it."""
+
+    recipe: Recipe
+    plan: TrainPlan
+    model: nn.Module
+    config: Config
+    description: dict[str, Any]
+
+
+def build(recipe: Recipe, folder: Path, imgsz: tuple[int, int]) -> Built:
+    """With weights from a seed; what they see is nonsense, but the same nonsense everywhere."""
+    compat.apply()
+    for package in ("mmdet", "mmseg", "mmpose"):
+        compat.import_framework(package)
+    plan = plan_of(recipe, imgsz=imgsz, pretrained=False, device="cpu")
+    files = DatasetFiles(images=folder, train=folder / "train.json", val=folder / "val.json", test=None)
+    if recipe.task is Task.POSE:
+        assert plan.keypoints is not None
+        points = plan.keypoints
+        layout = dataset_info(plan.class_names[0], points.names, points.skeleton, points.flip_pairs)
+        folder.mkdir(parents=True, exist_ok=True)
+        Path(files.keypoint_layout).write_text(f"dataset_info = {pprint.pformat(layout, sort_dicts=False)}\n")
+    config = runnable(build_config(upstream_config(recipe), recipe, plan, files, folder / "work"))
+    torch.manual_seed(7)
+    logging.disable(logging.WARNING)
+    with contextlib.redirect_stdout(io.StringIO()), DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model)  # as torch begins: upstream's own beginning takes seconds, and is as random
+    logging.disable(logging.NOTSET)
+    decide(model)
+    return Built(recipe, plan, model.eval(), config, describe(plan, config.pretty_text, {}, "exports"))
+
+
+def decide(model: nn.Module) -> None:
+    """Statistics as if something had been seen, and classes that differ from place to place."""
+    generator = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.05, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".weight") and any(fnmatchcase(name, f"{pattern}.weight") for pattern in BY_CLASSES):
+            parameter.data.mul_(DECIDED)
