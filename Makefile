@@ -4,9 +4,10 @@ TORCH ?= locked
 VENV := .venv/bin
 SEED ?= 1
 PARALLEL ?= --numprocesses logical --maxprocesses 4
+CEPH_UP ?= ../shared/tools/ceph_rgw_up.sh
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix faults faults-short check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
+.PHONY: help setup lock demo shapes test matrix faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -31,6 +32,9 @@ matrix: setup    ## every recipe on tiny drawn data: builds, trains, learns, sav
 
 faults: setup    ## everything that can go wrong, done to jobs; writes docs/faults.md (FILES="test_x.py ...")
 	$(VENV)/python scripts/faults.py $(FILES) -- $(PARALLEL) --dist loadfile
+
+faults-ceph: setup ## its part with a real Ceph gateway (CEPH_UP=script that starts one; needs ceph-mon, ceph-osd, radosgw)
+	scripts/with_ceph.sh $(CEPH_UP) $(VENV)/python scripts/faults.py test_ceph.py
 
 faults-short: setup ## the quick ones of them, under 5 minutes on 2 cores; writes nothing
 	$(VENV)/python scripts/faults.py --short -- $(PARALLEL) --dist loadfile

@@ -62,8 +62,9 @@ def main() -> int:
 
 
 def newest(existing: list[Row], *runs: list[Row]) -> list[Row]:
-    """One row for every test that exists, as it was seen last."""
-    seen = {row["test"]: row for rows in runs for row in rows}
+    """One row for every test that exists, as it was seen last; a run that left it out has not seen it."""
+    seen = {row["test"]: row for rows in runs for row in rows if row["verdict"] == "not run"}
+    seen |= {row["test"]: row for rows in runs for row in rows if row["verdict"] != "not run"}
     words = ("topic", "fault", "expected")  # as they are spelt now
     return [{**seen.get(row["test"], row), **{word: row[word] for word in words}} for row in existing]
 

@@ -12,6 +12,9 @@ REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNot
 CLOCKS = {"RequestTimeTooSkewed", "RequestExpired"}
 BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests", "429"}
 """What passes by itself, besides every other 5xx."""
+DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"}
+"""Of an upload: what arrived is not what was signed."""
+FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 MISSING = {"404", "NoSuchKey", "NotFound"}
 MANY_ATTEMPTS = "trying again later may help; if it does not, look for a proxy or a disk that damages data"
 
@@ -38,6 +41,9 @@ def explained(error: Exception, verb: str, where: str, settings: StorageSettings
     if code in CLOCKS:
         hint = "set the clock of this machine, or of the storage, right: requests are signed with the time"
         return NetworkError(f"cannot {verb} {where}: the clocks differ too much ({code})", hint=hint, retryable=False)
+    if code in FULL:
+        hint = "free space in the storage, or raise the quota"
+        return NetworkError(f"cannot {verb} {where}: the storage is full ({code})", hint=hint)
     if code == "NoSuchBucket":
         problem = f"cannot {verb} {where}: the bucket does not exist"
         return NetworkError(problem, hint="create it, or name another", retryable=False)
@@ -57,7 +63,7 @@ def passing(error: Exception) -> bool:
         return False
     code, text = said
     if code:
-        return code in BUSY or code.startswith("5") or _status(error, text) >= 500
+        return code not in FULL and (code in BUSY | DAMAGED or code.startswith("5") or _status(error, text) >= 500)
     return not re.search(r"(?i)certificate", text)
 
 

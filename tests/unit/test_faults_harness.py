@@ -75,6 +75,7 @@ def test_the_page_shows_what_was_seen_last_of_every_test_that_exists() -> None:
     existing = [row("b", "not run", "not run"), row("a", "not run", "not run")]
     rows = newest(existing, [row("a", "first"), row("gone", "x")], [row("a", "second | third")])
     assert [(one["test"], one["seen"]) for one in rows] == [("b", "not run"), ("a", "second | third")]
+    assert newest(existing, rows, [row("a", "no gateway", "not run")])[1]["seen"] == "second | third"
     written = page(rows, "two cores")
     assert "2 faults: 1 not run, 1 as expected. Machine: two cores." in written
     assert "| fault a | it goes on | second \\| third |  | as expected, 2026-01-02 |" in written
