@@ -104,7 +104,7 @@ class S3Storage:
         return aside(lambda: self._again_and_again(verb, key, attempt))
 
     def _again_and_again(self, verb: str, key: str, attempt: Callable[[], Done]) -> Done:
-        damages = 0
+        damages, failing_since = 0, None
         while True:
             try:
                 done = attempt()
@@ -120,7 +120,8 @@ class S3Storage:
                     if answered(error):
                         self._patience.answered()
                     raise told from error
-                if not self._patience.goes_on(str(told), heard=answered(error)):
+                failing_since = failing_since or time.monotonic()
+                if not self._patience.goes_on(str(told), failing_since, heard=answered(error)):
                     raise told from error
             else:
                 self._patience.answered()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 
 log = logging.getLogger("trainer")
@@ -20,50 +19,45 @@ PAUSE_S = 1.0
 
 
 class Patience:
-    """With one storage, shared by all threads: as long as somebody is answered, it lasts."""
+    """With one storage, shared by all threads: as long as somebody is answered, it lasts.
+
+    Without locks, which a forked child would inherit closed; a race costs a line in the log.
+    """
 
     def __init__(self, endpoint: str, patience_s: float) -> None:
         self._endpoint = endpoint
         self._patience_s = patience_s
-        self._lock = threading.Lock()
-        self._known = False
-        self._silent_since: float | None = None
+        self._answered_at: float | None = None
+        self._told = False
 
     def answered(self) -> None:
         """All is well."""
-        if self._known and self._silent_since is None:
-            return
-        with self._lock:
-            silent_since, self._silent_since, self._known = self._silent_since, None, True
-        if silent_since is not None:
-            log.info("%s answers again after %.0f s", self._endpoint, time.monotonic() - silent_since)
+        self._answered_at = time.monotonic()
+        if self._told:
+            self._told = False
+            log.info("%s answers again", self._endpoint)
 
-    def goes_on(self, problem: str, *, heard: bool) -> bool:
+    def goes_on(self, problem: str, failing_since: float, *, heard: bool) -> bool:
         """Whether to try again; returns after a pause if so.
 
         Args:
             problem: for the log, once an outage.
-            heard: it answered, though with an error of its own (5xx).
+            failing_since: `time.monotonic()` when what is tried failed first.
+            heard: the storage answered, though with an error of its own (5xx).
         """
-        with self._lock:
-            self._known |= heard
-            now = time.monotonic()
-            first = self._silent_since is None
-            since = self._silent_since = now if self._silent_since is None else self._silent_since
-            patience_s = self._patience_s if self._known else min(STRANGER_S, self._patience_s)
-            if now - since >= patience_s:
-                return False
-        if first:
+        patience_s = min(STRANGER_S, self._patience_s) if self._answered_at is None and not heard else self._patience_s
+        if not self._told:
+            self._told = True
             log.warning("%s, trying for %.0f s more: %s", self._endpoint, patience_s, problem)
+        if time.monotonic() - max(failing_since, self._answered_at or 0.0) >= patience_s:
+            return False
         time.sleep(PAUSE_S * random.uniform(0.5, 1.5))
         return True
 
 
 _with: dict[tuple[str, float], Patience] = {}
-_lock = threading.Lock()
 
 
 def patience_with(endpoint: str, patience_s: float) -> Patience:
     """What this process knows of that storage, whichever bucket it asks for."""
-    with _lock:
-        return _with.setdefault((endpoint, patience_s), Patience(endpoint, patience_s))
+    return _with.setdefault((endpoint, patience_s), Patience(endpoint, patience_s))
