@@ -49,7 +49,40 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         "The backend",
         (
             Variable("CALLBACK_URL", "API base; a bare host gets `/api/v1`", "none: events.jsonl is the backend"),
-            Variable("DELIVERY_TIMEOUT_S", "how long undelivered events are retried after the work is done", "60"),
+            Variable(
+                "DELIVERY_TIMEOUT_S",
+                "how long undelivered events, the outcome last, are retried after the work is done; at most 5 s of it "
+                "when the job is stopped",
+                "60",
+            ),
+            Variable(
+                "CALLBACK_INTERVAL",
+                "seconds: the backend hears of the progress at least this often, also in a long evaluation",
+                "30",
+            ),
+            Variable(
+                "CALLBACK_RETRY_DELAY",
+                "seconds before a failed call is repeated the first time; the pause doubles up to 15 s, with jitter, "
+                "and is never shorter than a Retry-After",
+                "0.5",
+            ),
+            Variable(
+                "CALLBACK_MAX_RETRIES",
+                "how often one progress event or log row is repeated before it is left out; validations and outcome "
+                "are repeated until the time is over",
+                "without end",
+            ),
+            Variable("CALLBACK_TOKEN", "sent as `Authorization: Bearer ...`"),
+            Variable("CALLBACK_TOKEN_FILE", "a file with the token, read again when the backend answers 401"),
+            Variable(
+                "CALLBACK_SECRET",
+                "signs every call: `X-Signature-256: sha256=` and the HMAC-SHA256 of the body in hexadecimal digits",
+            ),
+            Variable(
+                "CALLBACK_CA_BUNDLE",
+                "certificates to trust for https; else REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+            ),
+            Variable("HTTPS_PROXY", "proxy to the backend, as HTTP_PROXY and ALL_PROXY; NO_PROXY names exceptions"),
         ),
     ),
     (

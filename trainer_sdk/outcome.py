@@ -31,6 +31,8 @@ class Outcome(BaseModel):
     traceback: Text | None = None
     timings_s: dict[str, float]
     undelivered_events: int = 0
+    refused_events: int = 0
+    """The backend took them for wrong (4xx); the log says which and why."""
 
 
 def completed_before(path: Path) -> bool:

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn
 
-from trainer_sdk.backends import Backend, FileBackend, HttpBackend
+from trainer_sdk.backends import Backend, FileBackend
 from trainer_sdk.console import set_up_logging
 from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
 from trainer_sdk.events import Event, LogLine, Progress
+from trainer_sdk.heartbeat import FILE, Heartbeat
+from trainer_sdk.http_backend import HttpBackend
 from trainer_sdk.jobspec import JobSpec
 from trainer_sdk.kinds import Kind, folder_of, job_id_of
 from trainer_sdk.nodes import ALONE, Nodes, read_nodes, unclear_nodes
@@ -33,6 +35,7 @@ from trainer_sdk.outcome import (
 from trainer_sdk.request import read_spec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
+from trainer_sdk.undelivered import forget_undelivered, keep_undelivered
 from trainer_sdk.voices import HAS_LOG_PAGE, Failure, failed, started
 from trainer_sdk.workspace import Workspace, write_json
 
@@ -56,6 +59,7 @@ class JobSession:
         self.already_completed = False
         self.at_end = contextlib.ExitStack()
         """What has to be undone however the job ends; must not raise."""
+        self._to_the_end = contextlib.ExitStack()
         self._spec, self._request_error = _read_or_error(kind, environ)
         self.nodes, nodes_error = _nodes_or_error(environ) if kind == "train" else (ALONE, None)
         """The machines of the job; only the first one's session is heard."""
@@ -74,6 +78,7 @@ class JobSession:
         self._early_signal: str | None = None
         self._outbox: Outbox | None = None
         self._workspace: Workspace | None = None
+        self._heartbeat: Heartbeat | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, kind: Kind = "train", log_level: str = "INFO") -> JobSession:
@@ -109,12 +114,19 @@ class JobSession:
             log.info("node %d of %d: the first one alone reports and publishes", self.nodes.rank, self.nodes.count)
         if self._job_id is not None:
             self._open_folder(self._job_id)
+        if self._workspace is not None and not self._taken:
+            heartbeat = Heartbeat(self._workspace.path(FILE), self.settings.callback.interval_s, self.tell)
+            self._heartbeat = self._to_the_end.enter_context(heartbeat)
         self._inside = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        with self._to_the_end:
+            return self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> bool:
         self._leaving = True
         self.at_end.close()
         if self.already_completed:  # whatever happened just now, that outcome stands
@@ -128,15 +140,22 @@ class JobSession:
         undelivered = self._deliver_the_rest(min(stopping_s, self.settings.delivery_timeout_s))
         if undelivered and outcome.status == "completed":
             self.exit_code = EXIT_UNDELIVERED
-        self._record(outcome.model_copy(update={"exit_code": self.exit_code, "undelivered_events": self._undelivered}))
+        self._record(outcome.model_copy(update={"exit_code": self.exit_code, **self._counts()}))
         return True
 
     def tell(self, event: Event) -> None:
         """Tells the backend; returns at once."""
         if isinstance(event, Progress):
             self._epochs_completed = max(self._epochs_completed, event.current_epoch)
+        if self._heartbeat is not None:
+            self._heartbeat.hear(event)
         if self._outbox is not None:
             self._outbox.tell(event)
+
+    @property
+    def over(self) -> str | None:
+        """``cancelled`` or ``stopped``, once the backend has said so when it was told of progress."""
+        return self._outbox.over if self._outbox else None
 
     def log(
         self, message: str, *, event_type: str = "training", level: Literal["INFO", "WARNING", "ERROR"] = "INFO"
@@ -170,7 +189,7 @@ class JobSession:
             if self._spec is not None and not self.already_completed:
                 resumes = same_request(self._workspace.path("job.json"), self._spec)
                 self._workspace.clear(resumes=resumes)  # before the outbox begins to keep its state in there
-            self._outbox = Outbox(self._workspace.folder, job_id, self._backend())
+            self._outbox = self._outbox_in(self._workspace.folder, job_id)
             if self._spec is not None and not self.already_completed:
                 beginning = started(self._spec)
                 if beginning is not None:
@@ -179,7 +198,7 @@ class JobSession:
             # Kept for the body of the `with`: leaving __enter__ by an exception would skip __exit__.
             self._spec, self._request_error = None, unusable_folder(error, self.settings.workspace_dir)
             if self._outbox is None:  # the backend must hear of it all the same
-                self._outbox = Outbox(Path(tempfile.mkdtemp(prefix=f"job-{job_id}-")), job_id, self._backend())
+                self._outbox = self._outbox_in(Path(tempfile.mkdtemp(prefix=f"job-{job_id}-")), job_id)
         if self.already_completed:
             again = "trained" if self.kind == "train" else "done"
             log.info("job %s was completed by an earlier run; nothing is %s again", job_id, again)
@@ -203,11 +222,14 @@ class JobSession:
         other = ConfigError(f"job {self._job_id} was completed with another request", hint=hint)
         self._spec, self._request_error = None, self._request_error or other
 
+    def _outbox_in(self, folder: Path, job_id: str) -> Outbox:
+        return Outbox(folder, job_id, self._backend(), self.settings.callback, trains=self.kind == "train")
+
     def _backend(self) -> Backend:
         """No backend can take an id that is not a number: then only the file hears of the job, as of other nodes."""
         numbered = self._job_id is not None and self._job_id.isdecimal()
         can_call = self.settings.callback_url is not None and numbered and self.nodes.first
-        return HttpBackend(str(self.settings.callback_url)) if can_call else FileBackend()
+        return HttpBackend(str(self.settings.callback_url), self.settings.callback) if can_call else FileBackend()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal stops the work where it is; later ones only hurry the last deliveries."""
@@ -288,20 +310,32 @@ class JobSession:
     def _undelivered(self) -> int:
         return self._outbox.undelivered if self._outbox else 0
 
+    def _counts(self) -> dict[str, int]:
+        refused = self._outbox.refused if self._outbox else 0
+        return {"undelivered_events": self._undelivered, "refused_events": refused}
+
     def _deliver_what_an_earlier_run_could_not(self) -> None:
         if self._outbox is not None:
             self._outbox.repeat_outcome()  # whoever asks again wants to hear it, or has forgotten it
         self.exit_code = self._deliver_the_rest(self.settings.delivery_timeout_s)
         earlier = Outcome.model_validate_json(self.workspace.path("outcome.json").read_bytes())
-        now = {"exit_code": self.exit_code, "undelivered_events": self._undelivered}
-        self._record(earlier.model_copy(update=now))
+        self._record(earlier.model_copy(update={"exit_code": self.exit_code, **self._counts()}))
 
     def _deliver_the_rest(self, timeout_s: float) -> int:
         """Returns 0, or EXIT_UNDELIVERED when events stay in the folder for a later run."""
-        if self._outbox is None or self._outbox.close(timeout_s):
+        if self._outbox is None:
+            return 0
+        inherited, delivered = self._outbox.inherited, self._outbox.close(timeout_s)
+        if delivered and not inherited:
+            return 0
+        if self._workspace is not None and self.nodes.first:
+            keep_or_forget = forget_undelivered if delivered else keep_undelivered
+            keep_or_forget(self._workspace.folder, self.settings, timeout_s)
+        if delivered:
             return 0
         log.error(
-            "%d events could not be delivered to %s; running the same JOB_ID again delivers them",
+            "%d events could not be delivered to %s; running the same JOB_ID again delivers them, and so does "
+            "python -m trainer_sdk.replay",
             self._undelivered,
             self.settings.callback_url,
         )

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from trainer_sdk.callback import CallbackSettings, callback_problems
+
 CA_BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 API_PREFIX = "/api/v1"
 
@@ -37,6 +39,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     callback_url: str | None
+    callback: CallbackSettings
     workspace_dir: Path
     dataset_cache_dir: Path
     dataset_cache_max_gb: float
@@ -55,6 +58,7 @@ class Settings(BaseModel):
         weights = environ.get("WEIGHTS_DIR")
         return cls(
             callback_url=callback_base(environ.get("CALLBACK_URL", "")),
+            callback=CallbackSettings.from_env(environ),
             workspace_dir=Path(environ.get("WORKSPACE_DIR") or "workspace").absolute(),
             dataset_cache_dir=Path(environ.get("DATASET_CACHE_DIR") or cache / "datasets").absolute(),
             dataset_cache_max_gb=_not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=100.0),
@@ -78,6 +82,7 @@ def settings_problems(environ: Mapping[str, str]) -> list[str]:
     callback = environ.get("CALLBACK_URL", "").strip()
     if callback and "@" not in callback and not _is_http_url(callback):
         problems.append(f"CALLBACK_URL={callback!r} is not an http(s) URL such as http://backend:8000/api/v1")
+    problems += callback_problems(environ)
     for name in ("CALLBACK_URL", "EXTERNAL_STORAGE_ENDPOINT", "INTERNAL_STORAGE_ENDPOINT"):
         if "@" in environ.get(name, ""):  # not quoted, unlike the others: messages are logged and sent
             problems.append(f"{name} holds a user or a password: give keys in their own variables, URLs are logged")

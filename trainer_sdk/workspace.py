@@ -18,7 +18,7 @@ from trainer_sdk.errors import ResourceError
 Model = TypeVar("Model", bound=BaseModel)
 
 LOCK, WORKER_LOCK = ".lock", ".worker.lock"
-KEPT_ACROSS_RUNS = ("events.jsonl", "outbox.json", LOCK, WORKER_LOCK)
+KEPT_ACROSS_RUNS = ("events.jsonl", "outbox.json", "log_lines.jsonl", LOCK, WORKER_LOCK)
 """What the backend was told survives a rerun of the same job; everything else is made again."""
 KEPT_TO_GO_ON = ("job.json", "work")
 """What the same request also finds again: itself, and its checkpoints."""

@@ -29,6 +29,7 @@ from trainer_sdk import events
 from trainer_sdk.session import JobSession
 
 BETWEEN_EPOCHS_EVERY_S = 10.0
+"""Or CALLBACK_INTERVAL, if that is less."""
 
 
 def tell_findings(findings: Findings, session: JobSession) -> None:
@@ -55,6 +56,7 @@ class Narrator:
         self._untold: EpochEnd | None = None
         self._accuracy = ""
         self._next_progress = 0.0
+        self._progress_every_s = min(BETWEEN_EPOCHS_EVERY_S, session.settings.callback.interval_s)
         self._started = time.monotonic()
         self.notes: list[str] = []
         """For the report: what the training started from."""
@@ -130,7 +132,7 @@ class Narrator:
         title = f"epoch {news.epoch}/{self._plan.epochs.value}"
         self._display(news.iteration, self._iters, f"loss {loss}{self._accuracy}", title, unit="iter")
         if time.monotonic() >= self._next_progress:
-            self._next_progress = time.monotonic() + BETWEEN_EPOCHS_EVERY_S
+            self._next_progress = time.monotonic() + self._progress_every_s
             self._session.tell(self._progress(news.epoch - 1, news.iteration))
 
     def _validated(self, news: Validated) -> None:

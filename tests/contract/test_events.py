@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tests.doubles.backend import ContractBackend
 from trainer_sdk import events
-from trainer_sdk.backends import HttpBackend
+from trainer_sdk.http_backend import HttpBackend
 from trainer_sdk.tasks import Task
 
 numbers = st.one_of(st.none(), st.floats(), st.integers(), st.just(10**400), st.just(float("1e400")))
@@ -99,7 +99,7 @@ def test_every_kind_of_event_is_tried() -> None:
 @given(data=st.data())
 def test_no_event_is_refused(server: ContractBackend, client: HttpBackend, kind: str, data: st.DataObject) -> None:
     event = data.draw(EVENTS[kind])
-    client.deliver(event.route.replace("{id}", "123"), event.body(123))  # raises for every answer from 400 up
+    client.deliver(event.route.replace("{id}", "123"), event.body(123), {})  # raises for every answer from 400 up
     assert server.calls[-1].status == 200
     server.calls.clear()
 

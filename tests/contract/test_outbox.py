@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,18 @@ import orjson
 import pytest
 
 from tests.doubles.backend import ContractBackend
+from trainer_sdk import log_rows, patience
 from trainer_sdk import outbox as outbox_module
-from trainer_sdk.backends import FileBackend, HttpBackend, Unavailable
-from trainer_sdk.events import Completed, Failed, LogLine, Metrics, Started
-from trainer_sdk.outbox import Outbox, read_events
+from trainer_sdk.backends import FileBackend, Unavailable
+from trainer_sdk.callback import CallbackSettings
+from trainer_sdk.events import Completed, Failed, LogLine, Metrics, Started, Validation
+from trainer_sdk.http_backend import HttpBackend
+from trainer_sdk.journal import read_events
+from trainer_sdk.outbox import Outbox
+from trainer_sdk.tasks import Task
 
 COMPLETED = Completed(total_epochs_completed=1, final_metrics=Metrics())
+QUICK = CallbackSettings(retry_delay_s=0.02)
 FAILED = Failed(exit_code=1, error_message="[UnknownError] no")
 
 OpenOutbox = Callable[[], Outbox]
@@ -25,24 +31,33 @@ OpenOutbox = Callable[[], Outbox]
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(outbox_module, "LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(log_rows, "FIRST_WINDOW_S", 0.02)
 
 
 @pytest.fixture
 def open_outbox(tmp_path: Path, backend: ContractBackend) -> OpenOutbox:
     """As a process that opens the job's folder would."""
-    return lambda: Outbox(tmp_path, "123", HttpBackend(backend.url))
+    return lambda: Outbox(tmp_path, "123", HttpBackend(backend.url), QUICK)
 
 
 def tell(outbox: Outbox, *messages: str) -> None:
+    """As events that are never dropped and never joined."""
     for message in messages:
-        outbox.tell(LogLine(message=message))
+        outbox.tell(
+            Validation(
+                epoch=1,
+                task_type=Task.DETECTION,
+                primary_metric_name=message,
+                primary_metric_value=None,
+                metrics={},
+            )
+        )
 
 
 def arrived(backend: ContractBackend) -> list[str]:
     """The messages and outcomes that the backend took, in order."""
-    return [call.body.get("message") or call.body["status"] for call in backend.accepted]
+    return [call.body.get("primary_metric_name") or call.body["status"] for call in backend.accepted]
 
 
 def test_everything_arrives_once_and_in_order(open_outbox: OpenOutbox, backend: ContractBackend) -> None:
@@ -147,7 +162,7 @@ def test_a_torn_last_line_is_skipped_and_later_events_survive_it(
     tell(second, "after the tear")
     assert second.close(10)
     assert arrived(backend) == ["whole", "after the tear"]
-    assert [record["body"]["message"] for record in read_events(log)] == ["whole", "after the tear"]
+    assert [record["body"]["primary_metric_name"] for record in read_events(log)] == ["whole", "after the tear"]
 
 
 class FullDisk:
@@ -170,7 +185,7 @@ def test_a_full_disk_costs_the_record_but_not_the_event(
 
     outbox = open_outbox()
     with monkeypatch.context() as disk:
-        disk.setattr(outbox, "_file", FullDisk())
+        disk.setattr(outbox._journal, "_file", FullDisk())
         disk.setattr(outbox_module, "write_json", fail)
         tell(outbox, "one", "two")
         outbox.tell(COMPLETED)
@@ -181,7 +196,7 @@ def test_a_full_disk_costs_the_record_but_not_the_event(
 def test_events_of_a_run_after_a_full_disk_keep_their_place(open_outbox: OpenOutbox, backend: ContractBackend) -> None:
     """Their numbers must go on from what was delivered, not from what was recorded."""
     full = open_outbox()
-    full._file = FullDisk()
+    full._journal._file = FullDisk()  # type: ignore[assignment]
     tell(full, "unrecorded")
     assert full.close(10)
     backend.go_down()
@@ -251,10 +266,12 @@ def test_at_the_end_an_event_that_is_always_answered_500_does_not_hold_up_the_ou
     delivered: list[str] = []
 
     class Picky:
-        def deliver(self, route: str, body: dict[str, Any]) -> None:
+        def deliver(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
             if body.get("message") == "poison":
                 raise Unavailable("HTTP 500", broke=True)
             delivered.append(route)
+
+        def state(self, route: str) -> None: ...
 
         def close(self) -> None: ...
 

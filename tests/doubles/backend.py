@@ -123,6 +123,8 @@ class Call:
     body: Any
     status: int
     answer: Any
+    headers: dict[str, str] = field(default_factory=dict)
+    """With names in small letters."""
 
     @property
     def what(self) -> str:
@@ -245,9 +247,11 @@ class ContractBackend:
         self.exports = {number: Export(number) for number in ids}
         self.test_runs = {number: TestRun(number) for number in ids}
         self.calls: list[Call] = []
+        self.reads: list[Call] = []
+        """What only asks (GET) is kept apart: it tells nothing."""
         self._log = log
         self._lock = threading.Lock()
-        self._failures: list[int] = []
+        self._failures: list[tuple[int, dict[str, str]]] = []
         self._delay_s = 0.0
         self._answering = threading.Event()
         self._answering.set()
@@ -281,9 +285,9 @@ class ContractBackend:
     def status_of(self, job_id: int) -> str:
         return self.jobs[job_id].status
 
-    def fail_next(self, count: int, status: int = 500) -> None:
-        """The next `count` requests have no effect and get this answer."""
-        self._failures += [status] * count
+    def fail_next(self, count: int, status: int = 500, headers: dict[str, str] | None = None) -> None:
+        """The next `count` calls have no effect and get this answer; who only asks (GET) is answered."""
+        self._failures += [(status, headers or {})] * count
 
     def delay(self, seconds: float) -> None:
         """Every answer from now on comes this much later."""
@@ -309,20 +313,29 @@ class ContractBackend:
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), name="contract-backend", daemon=True).start()
 
-    def take(self, server: _Server, method: str, path: str, raw: bytes) -> tuple[int, Any]:
-        """One request: the status and the answer, both recorded."""
+    def take(
+        self, server: _Server, method: str, path: str, raw: bytes, headers: dict[str, str]
+    ) -> tuple[int, Any, dict[str, str]]:
+        """One request: the status, the answer and more headers; all but those recorded."""
         received = time.time()
         self._answering.wait()
         time.sleep(self._delay_s)
         with self._lock:
             if server is not self._server:
                 raise ConnectionAbortedError("went down meanwhile")
-            body = _json_or_none(raw)
-            outcome = (self._failures.pop(0), "told to fail") if self._failures else self._answer(method, path, body)
-            self._record(Call(received, method, path, body, *outcome))
-        return outcome
+            body, more = _json_or_none(raw), {}
+            if self._failures and method != "GET":
+                status, more = self._failures.pop(0)
+                answer: Any = "told to fail"
+            else:
+                status, answer = self._answer(method, path, body)
+            self._record(Call(received, method, path, body, status, answer, headers))
+        return status, answer, more
 
     def _record(self, call: Call) -> None:
+        if call.method == "GET":
+            self.reads.append(call)
+            return
         self.calls.append(call)
         if self._log is not None:
             with self._log.open("a") as file:
@@ -355,6 +368,7 @@ class ContractBackend:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # fifty jobs may knock at once
 
     def __init__(self, backend: ContractBackend, port: int) -> None:
         self.backend = backend
@@ -388,11 +402,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, answer = self.server.backend.take(self.server, self.command, self.path, raw)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        status, answer, more = self.server.backend.take(self.server, self.command, self.path, raw, headers)
         data = json.dumps(answer).encode()
         self.send_response(status)
         if status == 307:
-            self.send_header("Location", answer)
+            more = {"Location": answer, **more}
+        for name, value in more.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -1,0 +1,77 @@
+"""``python -m trainer_sdk.replay JOB_FOLDER``: delivers later what a job could not tell the backend.
+
+The backend is that of the environment (``CALLBACK_URL``, ``CALLBACK_TOKEN``, ...). Every event keeps its number and its
+idempotency key, and what was delivered is not sent again. A job that is over by now is not revived. Exit codes: 0, all
+delivered; 2, some are left; 3, nothing to work with; 4, a job runs in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer_sdk.console import set_up_logging
+from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, JobError, ResourceError
+from trainer_sdk.http_backend import HttpBackend
+from trainer_sdk.outbox import EVENTS, Outbox
+from trainer_sdk.settings import Settings, settings_problems
+from trainer_sdk.undelivered import forget_undelivered
+from trainer_sdk.workspace import LOCK, take_lock
+
+log = logging.getLogger("trainer")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a job folder, or a copy of checkpoints/<JOB_ID>/undelivered/")
+    folder: Path = parser.parse_args().folder
+    set_up_logging("INFO")
+    try:
+        return replay(folder.resolve(), os.environ)
+    except JobError as error:
+        log.error("%s", error.wire_text)
+        return error.exit_code
+
+
+def replay(folder: Path, environ: Mapping[str, str]) -> int:
+    """Delivers for at most DELIVERY_TIMEOUT_S; the exit code.
+
+    Raises:
+        ConfigError: no backend, or no job folder.
+        ResourceError: a job runs there.
+    """
+    settings = Settings.from_env(environ)
+    problems = settings_problems(environ)
+    if settings.callback_url is None:
+        problems.append("CALLBACK_URL is missing")
+    if not (folder / EVENTS).is_file():
+        problems.append(f"{folder} is no job folder: it has no {EVENTS}")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    lock = take_lock(folder / LOCK)
+    if lock is None:
+        raise ResourceError(f"a job runs in {folder}", hint="it delivers its events itself; wait for its end")
+    with lock:
+        outbox = Outbox(
+            folder,
+            folder.name,
+            HttpBackend(str(settings.callback_url), settings.callback),
+            settings.callback,
+            late=True,
+        )
+        waiting = outbox.undelivered
+        delivered = outbox.close(settings.delivery_timeout_s)
+    log.info("%d of %d events delivered, %d refused", waiting - outbox.undelivered, waiting, outbox.refused)
+    if not delivered:
+        return EXIT_UNDELIVERED
+    forget_undelivered(folder, settings, settings.delivery_timeout_s)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
