@@ -114,9 +114,6 @@ class JobSession:
             log.info("node %d of %d: the first one alone reports and publishes", self.nodes.rank, self.nodes.count)
         if self._job_id is not None:
             self._open_folder(self._job_id)
-        if self._workspace is not None and not self._taken:
-            heartbeat = Heartbeat(self._workspace.path(FILE), self.settings.callback.interval_s, self.tell)
-            self._heartbeat = self._to_the_end.enter_context(heartbeat)
         self._inside = True
         return self
 
@@ -190,6 +187,8 @@ class JobSession:
                 resumes = same_request(self._workspace.path("job.json"), self._spec)
                 self._workspace.clear(resumes=resumes)  # before the outbox begins to keep its state in there
             self._outbox = self._outbox_in(self._workspace.folder, job_id)
+            heartbeat = Heartbeat(self._workspace.path(FILE), self.settings.callback.interval_s, self.tell)
+            self._heartbeat = self._to_the_end.enter_context(heartbeat)
             if self._spec is not None and not self.already_completed:
                 beginning = started(self._spec)
                 if beginning is not None:

@@ -1,0 +1,187 @@
+"""What a job could not tell outlives it, beside its artifacts too, and arrives later: once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, JobScript, RunScript, ScriptRun
+from tests.doubles.backend import ContractBackend
+from trainer_sdk.workspace import LOCK, take_lock
+
+WORK = """
+    session.tell(Progress(current_epoch=1, total_epochs=5, progress_percent=20, metrics=Metrics(loss=0.5)))
+    session.log("one epoch")
+    session.complete(DONE)
+"""
+RunJob = Callable[..., ScriptRun]
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    return tmp_path / "storage" / "training-checkpoints" / "checkpoints" / "123" / "undelivered"
+
+
+@pytest.fixture
+def run_job(backend: ContractBackend, job_script: JobScript, run_script: RunScript, tmp_path: Path) -> RunJob:
+    environ = {
+        "CALLBACK_URL": backend.url,
+        "JOB_ID": "123",
+        "MODEL_NAME": "rtmdet_tiny",
+        "DATASET_ID": "ds_abc",
+        "DELIVERY_TIMEOUT_S": "1",
+        "INTERNAL_STORAGE_ENDPOINT": f"file://{tmp_path / 'storage'}",
+    }
+    return lambda work, **change: run_script({**environ, **change}, script=job_script(work))
+
+
+def replay(folder: Path, backend: ContractBackend, **more: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "trainer_sdk.replay", str(folder)]
+    environ |= {"CALLBACK_URL": backend.url, "DELIVERY_TIMEOUT_S": "5"} | more
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+def test_undelivered_events_are_beside_the_artifacts_and_can_be_replayed_once(
+    backend: ContractBackend, run_job: RunJob, bucket: Path, tmp_path: Path
+) -> None:
+    backend.go_down()
+    unheard = run_job(WORK)
+    assert (unheard.exit_code, unheard.outcome["undelivered_events"]) == (2, 4)
+    assert (bucket / "events.jsonl").read_bytes() == (unheard.folder / "events.jsonl").read_bytes()
+
+    backend.come_back()
+    shutil.copytree(bucket, tmp_path / "copy")
+    done = replay(tmp_path / "copy", backend)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 events delivered" in done.stdout
+    assert [call.what for call in backend.calls] == ["progress", "progress", "logs", "completion"]
+    assert [call.path.split("/")[5] for call in backend.calls] == ["123"] * 4
+    assert backend.status_of(123) == "completed"
+    assert replay(tmp_path / "copy", backend).returncode == 0
+    assert len(backend.calls) == 4
+
+    other_copy = replay(unheard.folder, backend)  # of the same events: the backend knows them by their keys
+    assert other_copy.returncode == 0
+    late = backend.calls[4:]
+    assert [call.what for call in late] == ["logs"]
+    assert late[0].headers["idempotency-key"] in {call.headers["idempotency-key"] for call in backend.calls[:4]}
+
+
+def test_a_rerun_that_delivers_them_takes_the_copy_away(
+    backend: ContractBackend, run_job: RunJob, bucket: Path
+) -> None:
+    backend.go_down()
+    assert run_job(WORK).exit_code == 2
+    assert bucket.exists()
+    backend.come_back()
+    assert run_job(WORK).exit_code == 0
+    assert list(bucket.iterdir()) == []
+    assert backend.status_of(123) == "completed"
+
+
+def test_a_job_that_delivered_everything_leaves_nothing(run_job: RunJob, bucket: Path) -> None:
+    assert run_job(WORK).exit_code == 0
+    assert not bucket.exists()
+
+
+def test_a_failed_jobs_events_are_kept_too(backend: ContractBackend, run_job: RunJob, bucket: Path) -> None:
+    backend.go_down()
+    assert run_job("raise errors.DatasetError('empty')").exit_code == 3
+    backend.come_back()
+    assert replay(bucket, backend).returncode == 0
+    assert backend.status_of(123) == "failed"
+
+
+def test_a_dead_storage_changes_no_outcome(backend: ContractBackend, run_job: RunJob) -> None:
+    backend.go_down()
+    run = run_job(WORK, INTERNAL_STORAGE_ENDPOINT="file:///proc/nowhere")
+    assert (run.exit_code, run.outcome["status"]) == (2, "completed")
+
+
+def test_what_stays_undelivered_is_said(backend: ContractBackend, run_job: RunJob) -> None:
+    backend.go_down()
+    folder = run_job(WORK).folder
+    done = replay(folder, backend, DELIVERY_TIMEOUT_S="0.5")
+    assert done.returncode == 2
+    assert "0 of 4 events delivered" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"CALLBACK_URL": ""}, "CALLBACK_URL is missing"), ({"CALLBACK_URL": "ftp://x"}, "is not an")]
+)
+def test_nothing_to_work_with(backend: ContractBackend, tmp_path: Path, change: dict[str, str], said: str) -> None:
+    done = replay(tmp_path, backend, **change)
+    assert done.returncode == 3
+    assert said in done.stdout
+    assert "is no job folder" in done.stdout
+
+
+def test_a_folder_in_which_a_job_runs_is_left_alone(backend: ContractBackend, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").touch()
+    with take_lock(tmp_path / LOCK) as lock:  # type: ignore[union-attr]
+        assert lock
+        assert replay(tmp_path, backend).returncode == 4
+
+
+CANCELLED = """
+    session.tell(Progress(current_epoch=1, total_epochs=5, progress_percent=20))
+    while session.over is None:
+        time.sleep(0.05)
+    raise errors.JobCancelled(f"the backend says {session.over}")
+"""
+
+
+def test_a_job_learns_from_its_own_progress_that_it_was_cancelled(backend: ContractBackend, run_job: RunJob) -> None:
+    backend.jobs[123].status = "cancelled"
+    run = run_job(CANCELLED)
+    assert (run.exit_code, run.outcome["status"]) == (0, "cancelled")
+    assert backend.calls == []
+    assert backend.status_of(123) == "cancelled"
+
+
+SILENT = """
+    for _ in range(600):
+        if os.path.exists(session.workspace.path("HEARTBEAT")) and os.path.exists("enough"):
+            break
+        time.sleep(0.05)
+    session.complete(DONE)
+"""
+
+
+def test_a_silent_job_is_heard_of_and_counts_what_was_refused(
+    backend: ContractBackend, start_script: Callable[..., object], job_script: JobScript, tmp_path: Path
+) -> None:
+    backend.fail_next(1, status=422)
+    environ = {"CALLBACK_URL": backend.url, "JOB_ID": "123", "MODEL_NAME": "rtmdet_tiny", "DATASET_ID": "ds_abc"}
+    running = start_script({**environ, "CALLBACK_INTERVAL": "0.2"}, script=job_script(SILENT))
+    for _ in range(600):
+        if len(backend.accepted) >= 3:
+            break
+        time.sleep(0.05)
+    (tmp_path / "enough").touch()
+    run = running.wait(30)  # type: ignore[attr-defined]
+    assert run.exit_code == 0
+    beats = [call.body for call in backend.accepted if call.what == "progress"]
+    assert len(beats) >= 3
+    assert {body["current_epoch"] for body in beats} == {0}
+    assert run.outcome["refused_events"] == 1
+    assert [call.what for call in backend.calls][-1] == "completion"
+
+
+def test_secrets_are_in_headers_alone(backend: ContractBackend, run_job: RunJob) -> None:
+    backend.fail_next(2, status=500)
+    run = run_job(WORK, CALLBACK_TOKEN="t0ken-abc", CALLBACK_SECRET="s3cret-abc", DELIVERY_TIMEOUT_S="20")
+    assert run.exit_code == 0
+    assert backend.calls[0].headers["authorization"] == "Bearer t0ken-abc"
+    written = [path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file()]
+    for text in (run.stdout, run.stderr, *written, *(str(call.body) for call in backend.calls)):
+        assert "t0ken-abc" not in text
+        assert "s3cret-abc" not in text
