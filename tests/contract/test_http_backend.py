@@ -176,9 +176,10 @@ def test_a_compressed_bomb_is_not_inflated() -> None:
 
 @pytest.mark.parametrize(
     ("header", "least", "most"),
-    [("3", 3, 3), ("0", 0, 0), (formatdate(time.time() + 60, usegmt=True), 30, 61), ("9" * 400, 600, 600)],
+    [("3", 3, 3), ("0", 0, 0), ("in a minute", 30, 61), ("9" * 400, 600, 600)],
 )
 def test_retry_after_is_read_in_both_forms(header: str, least: float, most: float) -> None:
+    header = formatdate(time.time() + 60, usegmt=True) if header == "in a minute" else header
     with RudeBackend(plain(503, retry_after=header)) as server, pytest.raises(Unavailable) as error:
         send(server.url)
     assert error.value.retry_after_s is not None

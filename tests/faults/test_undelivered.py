@@ -1,4 +1,7 @@
-"""What a job could not tell outlives it, beside its artifacts too, and arrives later: once."""
+"""A backend that hears nothing until the job is over.
+
+What a job could not tell outlives it, beside its artifacts too, and arrives later: once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from tests.conftest import ROOT, JobScript, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
+from tests.faults.conftest import Seen
 from trainer_sdk.workspace import LOCK, take_lock
 
 WORK = """
@@ -49,8 +52,13 @@ def replay(folder: Path, backend: ContractBackend, **more: str) -> subprocess.Co
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.short
+@pytest.mark.fault(
+    "backend dead for the whole job, its events replayed afterwards, from two copies",
+    expected="all arrive, once and in order; the second copy finds the job completed and leaves it so",
+)
 def test_undelivered_events_are_beside_the_artifacts_and_can_be_replayed_once(
-    backend: ContractBackend, run_job: RunJob, bucket: Path, tmp_path: Path
+    backend: ContractBackend, run_job: RunJob, bucket: Path, tmp_path: Path, seen: Seen
 ) -> None:
     backend.go_down()
     unheard = run_job(WORK)
@@ -73,10 +81,15 @@ def test_undelivered_events_are_beside_the_artifacts_and_can_be_replayed_once(
     late = backend.calls[4:]
     assert [call.what for call in late] == ["logs"]
     assert late[0].headers["idempotency-key"] in {call.headers["idempotency-key"] for call in backend.calls[:4]}
+    seen("4 of 4 events arrived in order; of the second copy one log row, with the same key")
 
 
+@pytest.mark.fault(
+    "backend dead for the whole job, then a rerun",
+    expected="nothing is trained again, the events arrive, their copy leaves the storage",
+)
 def test_a_rerun_that_delivers_them_takes_the_copy_away(
-    backend: ContractBackend, run_job: RunJob, bucket: Path
+    backend: ContractBackend, run_job: RunJob, bucket: Path, seen: Seen
 ) -> None:
     backend.go_down()
     assert run_job(WORK).exit_code == 2
@@ -85,6 +98,7 @@ def test_a_rerun_that_delivers_them_takes_the_copy_away(
     assert run_job(WORK).exit_code == 0
     assert list(bucket.iterdir()) == []
     assert backend.status_of(123) == "completed"
+    seen("delivered by the rerun")
 
 
 def test_a_job_that_delivered_everything_leaves_nothing(run_job: RunJob, bucket: Path) -> None:
@@ -92,26 +106,34 @@ def test_a_job_that_delivered_everything_leaves_nothing(run_job: RunJob, bucket:
     assert not bucket.exists()
 
 
-def test_a_failed_jobs_events_are_kept_too(backend: ContractBackend, run_job: RunJob, bucket: Path) -> None:
+@pytest.mark.fault("backend dead while a job fails", expected="exit code of the failure; replay tells it")
+def test_a_failed_jobs_events_are_kept_too(backend: ContractBackend, run_job: RunJob, bucket: Path, seen: Seen) -> None:
     backend.go_down()
     assert run_job("raise errors.DatasetError('empty')").exit_code == 3
     backend.come_back()
     assert replay(bucket, backend).returncode == 0
     assert backend.status_of(123) == "failed"
+    seen("exit 3; failed, after the replay of the uploaded copy")
 
 
-def test_a_dead_storage_changes_no_outcome(backend: ContractBackend, run_job: RunJob) -> None:
+@pytest.mark.fault(
+    "backend and storage both dead at the end", expected="the outcome stands; the events stay in the folder"
+)
+def test_a_dead_storage_changes_no_outcome(backend: ContractBackend, run_job: RunJob, seen: Seen) -> None:
     backend.go_down()
     run = run_job(WORK, INTERNAL_STORAGE_ENDPOINT="file:///proc/nowhere")
     assert (run.exit_code, run.outcome["status"]) == (2, "completed")
+    seen("exit 2, completed")
 
 
-def test_what_stays_undelivered_is_said(backend: ContractBackend, run_job: RunJob) -> None:
+@pytest.mark.fault("backend still dead during the replay", expected="exit 2, nothing is lost")
+def test_what_stays_undelivered_is_said(backend: ContractBackend, run_job: RunJob, seen: Seen) -> None:
     backend.go_down()
     folder = run_job(WORK).folder
     done = replay(folder, backend, DELIVERY_TIMEOUT_S="0.5")
     assert done.returncode == 2
     assert "0 of 4 events delivered" in done.stdout
+    seen("exit 2, 0 of 4 events delivered")
 
 
 @pytest.mark.parametrize(
@@ -124,64 +146,10 @@ def test_nothing_to_work_with(backend: ContractBackend, tmp_path: Path, change: 
     assert "is no job folder" in done.stdout
 
 
-def test_a_folder_in_which_a_job_runs_is_left_alone(backend: ContractBackend, tmp_path: Path) -> None:
+@pytest.mark.fault("replay while the job still runs", expected="refused, exit 4")
+def test_a_folder_in_which_a_job_runs_is_left_alone(backend: ContractBackend, tmp_path: Path, seen: Seen) -> None:
     (tmp_path / "events.jsonl").touch()
     with take_lock(tmp_path / LOCK) as lock:  # type: ignore[union-attr]
         assert lock
         assert replay(tmp_path, backend).returncode == 4
-
-
-CANCELLED = """
-    session.tell(Progress(current_epoch=1, total_epochs=5, progress_percent=20))
-    while session.over is None:
-        time.sleep(0.05)
-    raise errors.JobCancelled(f"the backend says {session.over}")
-"""
-
-
-def test_a_job_learns_from_its_own_progress_that_it_was_cancelled(backend: ContractBackend, run_job: RunJob) -> None:
-    backend.jobs[123].status = "cancelled"
-    run = run_job(CANCELLED)
-    assert (run.exit_code, run.outcome["status"]) == (0, "cancelled")
-    assert backend.calls == []
-    assert backend.status_of(123) == "cancelled"
-
-
-SILENT = """
-    for _ in range(600):
-        if os.path.exists(session.workspace.path("HEARTBEAT")) and os.path.exists("enough"):
-            break
-        time.sleep(0.05)
-    session.complete(DONE)
-"""
-
-
-def test_a_silent_job_is_heard_of_and_counts_what_was_refused(
-    backend: ContractBackend, start_script: Callable[..., object], job_script: JobScript, tmp_path: Path
-) -> None:
-    backend.fail_next(1, status=422)
-    environ = {"CALLBACK_URL": backend.url, "JOB_ID": "123", "MODEL_NAME": "rtmdet_tiny", "DATASET_ID": "ds_abc"}
-    running = start_script({**environ, "CALLBACK_INTERVAL": "0.2"}, script=job_script(SILENT))
-    for _ in range(600):
-        if len(backend.accepted) >= 3:
-            break
-        time.sleep(0.05)
-    (tmp_path / "enough").touch()
-    run = running.wait(30)  # type: ignore[attr-defined]
-    assert run.exit_code == 0
-    beats = [call.body for call in backend.accepted if call.what == "progress"]
-    assert len(beats) >= 3
-    assert {body["current_epoch"] for body in beats} == {0}
-    assert run.outcome["refused_events"] == 1
-    assert [call.what for call in backend.calls][-1] == "completion"
-
-
-def test_secrets_are_in_headers_alone(backend: ContractBackend, run_job: RunJob) -> None:
-    backend.fail_next(2, status=500)
-    run = run_job(WORK, CALLBACK_TOKEN="t0ken-abc", CALLBACK_SECRET="s3cret-abc", DELIVERY_TIMEOUT_S="20")
-    assert run.exit_code == 0
-    assert backend.calls[0].headers["authorization"] == "Bearer t0ken-abc"
-    written = [path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file()]
-    for text in (run.stdout, run.stderr, *written, *(str(call.body) for call in backend.calls)):
-        assert "t0ken-abc" not in text
-        assert "s3cret-abc" not in text
+    seen("exit 4")
