@@ -40,7 +40,7 @@ RUN apt-get update \
     && install --directory --owner 1000 --group 1000 /workspace /data
 COPY --from=wheels /opt/trainer/.venv /opt/trainer/.venv
 WORKDIR /opt/trainer
-COPY pyproject.toml LICENSE README.md train.py ./
+COPY pyproject.toml LICENSE README.md train.py predict.py export.py evaluate.py ./
 COPY configs configs
 COPY trainer_sdk trainer_sdk
 COPY converters converters

@@ -7,7 +7,7 @@ PARALLEL ?= --numprocesses logical --maxprocesses 4
 CEPH_UP ?= ../shared/tools/ceph_rgw_up.sh
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
+.PHONY: help setup lock demo shapes test matrix exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -35,6 +35,9 @@ faults: setup    ## everything that can go wrong, done to jobs; writes docs/faul
 
 faults-ceph: setup ## its part with a real Ceph gateway (CEPH_UP=script that starts one; needs ceph-mon, ceph-osd, radosgw)
 	scripts/with_ceph.sh $(CEPH_UP) $(VENV)/python scripts/faults.py test_ceph.py
+
+exports-test: setup ## models predicted with, exported and evaluated: whole jobs on tiny drawn data
+	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile tests/exports
 
 faults-short: setup ## the quick ones of them, under 5 minutes on 2 cores; writes nothing
 	$(VENV)/python scripts/faults.py --short -- $(PARALLEL) --dist loadfile

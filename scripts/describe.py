@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -21,12 +22,14 @@ import orjson  # noqa: E402
 from converters.findings import RULES  # noqa: E402
 from mmtrain.capabilities import ALL, capabilities, frameworks  # noqa: E402
 from mmtrain.config_schema import config_schema  # noqa: E402
-from trainer_sdk.config_forms import TRAIN  # noqa: E402
+from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN  # noqa: E402
+from trainer_sdk.config_reading import ConfigForm  # noqa: E402
 from trainer_sdk.environment import VARIABLES  # noqa: E402
 from trainer_sdk.errors import ERROR_TYPES, EXIT_UNDELIVERED  # noqa: E402
 from trainer_sdk.frozen import Size  # noqa: E402
 
 DOCS = ROOT / "docs"
+MODEL_JOBS = {"predict.py": PREDICT, "export.py (also EXPORT_CONFIG)": EXPORT, "evaluate.py": EVALUATE}
 SCHEMAS = ROOT / "schemas"
 
 
@@ -68,6 +71,8 @@ def environment_page() -> Iterator[str]:
         for variable in variables:
             yield f"| `{variable.name}` | {variable.meaning} | {variable.default} |"
     yield from config_section()
+    for title, form in MODEL_JOBS.items():
+        yield from ("", f"## CONFIG of {title}", "", *config_table(form))
     yield from exit_codes()
 
 
@@ -102,15 +107,29 @@ def config_section() -> Iterator[str]:
         "refused.",
         "Lists and objects may also be text that holds JSON. `crop_size` is MMSegmentation's [height, width].",
         "",
-        "| key | also | values | meaning |",
-        "|---|---|---|---|",
+        *config_table(TRAIN),
     )
-    for name, _, keys in TRAIN.names:
-        field = TRAIN.model.model_fields[name]
+
+
+def config_table(form: ConfigForm[Any]) -> Iterator[str]:
+    """Every key of one kind of job, and those it refuses."""
+    yield from ("| key | also | values | meaning |", "|---|---|---|---|")
+    for name, _, keys in form.names:
+        field = form.model.model_fields[name]
         others = ", ".join(f"`{key}`" for key in keys if key != name)
-        yield f"| `{name}` | {others} | {values(field.annotation)} | {field.description} |"
-    yield from ("", "Known from other trainers and refused:", "", "| key | instead |", "|---|---|")
-    yield from (f"| `{key}` | {reason} |" for key, reason in TRAIN.refused.items())
+        default = f" (default {field.default})" if shows_default(form, field.default) else ""
+        yield f"| `{name}` | {others} | {values(field.annotation)} | {field.description}{default} |"
+    if form.lifted:
+        pairs = ", ".join(f"`{key}` ({variable})" for key, variable in form.lifted.items())
+        yield from ("", f"CONFIG may also say what these variables say: {pairs}.")
+    if form.refused:
+        yield from ("", "Known from other trainers and refused:", "", "| key | instead |", "|---|---|")
+        yield from (f"| `{key}` | {reason} |" for key, reason in form.refused.items())
+
+
+def shows_default(form: ConfigForm[Any], default: object) -> bool:
+    """A training's are the recipe's or said in words."""
+    return form is not TRAIN and isinstance(default, bool | int | float)
 
 
 def values(annotation: object) -> str:

@@ -55,11 +55,20 @@ class ScriptRun:
         return [orjson.loads(line) for line in (self.folder / "events.jsonl").read_bytes().splitlines()]
 
 
+ID_NAMES = {"predict": "INFERENCE_JOB_ID", "export": "EXPORT_JOB_ID", "evaluate": "TEST_RUN_ID"}
+
+
+def job_folder(script: str, environ: Mapping[str, str]) -> str:
+    """Each kind of job counts for itself; a script that is none of the others is a training."""
+    plain = environ.get("JOB_ID", "")
+    return f"{script}-{environ.get(ID_NAMES[script]) or plain}" if script in ID_NAMES else plain
+
+
 class RunningScript:
     """A job as a process of its own, with nothing of our environment but PATH and HOME."""
 
     def __init__(self, script: Path, environ: Mapping[str, str], arguments: Sequence[str], folder: Path) -> None:
-        self.folder = folder / "workspace" / environ.get("JOB_ID", "")
+        self.folder = folder / "workspace" / job_folder(script.stem, environ)
         self._logs = [(folder / f"{script.stem}.{time.monotonic_ns()}.{name}").open("w+") for name in ("out", "err")]
         basic = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "WORKSPACE_DIR": str(folder / "workspace")}
         self.started_at = time.time()
@@ -72,7 +81,7 @@ class RunningScript:
             stderr=self._logs[1],
         )
         if "WORKSPACE_DIR" in environ:
-            self.folder = Path(environ["WORKSPACE_DIR"]) / environ.get("JOB_ID", "")
+            self.folder = Path(environ["WORKSPACE_DIR"]) / job_folder(script.stem, environ)
 
     def output(self) -> str:
         return Path(self._logs[0].name).read_text()

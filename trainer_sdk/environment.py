@@ -15,7 +15,7 @@ class Variable(NamedTuple):
 
 VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
     (
-        "The job",
+        "The job: `train.py`",
         (
             Variable("JOB_ID", "names the job and its folder; a number when CALLBACK_URL is given", "required"),
             Variable("MODEL_NAME", "a recipe (`python -m mmtrain.recipes`), or `auto`: the data decide", "required"),
@@ -36,7 +36,32 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         ),
     ),
     (
-        "The data set (one of the first three)",
+        "The job: `predict.py`, `export.py`, `evaluate.py`",
+        (
+            Variable("INFERENCE_JOB_ID", "of a predict job; its folder is `predict-<id>`", "JOB_ID"),
+            Variable("EXPORT_JOB_ID", "of an export job; its folder is `export-<id>`", "JOB_ID"),
+            Variable("TEST_RUN_ID", "of an evaluate job; its folder is `evaluate-<id>`", "JOB_ID"),
+            Variable(
+                "CHECKPOINT_PATH, CHECKPOINT_S3_URI",
+                "the model: a file, `s3://bucket/key` or `https://...`; `pretrained` means the published weights of "
+                "MODEL_NAME",
+                "required",
+            ),
+            Variable("MODEL_NAME", "of a checkpoint that this trainer did not write", "what the checkpoint says"),
+            Variable("TASK_TYPE", "checked against the model", "what the checkpoint says"),
+            Variable("TRAINING_JOB_ID", "the training the model came from: exports are put below its id"),
+            Variable("CONFIG", "JSON object, see below", "{}"),
+            Variable(
+                "IMAGES_PATH, IMAGES_S3_URI, IMAGE_PATHS",
+                "predict: a folder, a file or `s3://bucket/prefix/`; IMAGE_PATHS may be a JSON list of them",
+                "required",
+            ),
+            Variable("EXPORT_FORMAT", "export: `onnx`, `torchscript`, `openvino` or `tensorrt`", "required"),
+            Variable("EXPORT_CONFIG", "export: the same as CONFIG", "{}"),
+        ),
+    ),
+    (
+        "The data set (one of the first three): `train.py`, `evaluate.py`, and `export.py` for calibration and proof",
         (
             Variable("DATASET_PATH", "a local DICE folder"),
             Variable("DATASET_S3_URI", "`s3://bucket/prefix`, a bare id, `datasets/<id>`, or a local path"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def load_weights(runner: Runner, checkpoint: Path) -> torch.nn.Module:
 
 
 def predict(
-    runner: Runner, model: torch.nn.Module, loader_config: Config, *, report: Callable[[int, int], None]
+    runner: Runner | type[Runner], model: torch.nn.Module, loader_config: Config, *, report: Callable[[int, int], None]
 ) -> list[CocoResult]:
     """Predictions of one split.
 
@@ -48,22 +48,28 @@ def predict(
 
 
 def predict_masks(
-    runner: Runner,
+    runner: Runner | type[Runner],
     model: torch.nn.Module,
     loader_config: Config,
     folder: Path,
     *,
     report: Callable[[int, int], None],
+    labels: Sequence[int] | None = None,
 ) -> None:
-    """Class maps of one split: ``<image id, 6 digits>.png`` each, indexed, of the original picture's size."""
+    """Class maps of one split: ``<image id, 6 digits>.png`` each, indexed, of the original picture's size.
+
+    Args:
+        labels: what each of the model's classes is called in the map; by default as in the model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    named = None if labels is None else np.asarray(labels, dtype=np.uint8)
     for sample in _samples(runner, model, loader_config, report):
         indices = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
-        indexed_picture(indices).save(folder / f"{int(sample.img_id):06}.png")
+        indexed_picture(indices if named is None else named[indices]).save(folder / f"{int(sample.img_id):06}.png")
 
 
 def _samples(
-    runner: Runner, model: torch.nn.Module, loader_config: Config, report: Callable[[int, int], None]
+    runner: Runner | type[Runner], model: torch.nn.Module, loader_config: Config, report: Callable[[int, int], None]
 ) -> Iterator[Any]:
     """What the model makes of every picture of a split."""
     loader = runner.build_dataloader(loader_config)

@@ -25,7 +25,7 @@ from mmtrain.config.build import build_config
 from mmtrain.config.files import DatasetFiles
 from mmtrain.config.text import read_values, with_numbers_of
 from mmtrain.datasets.profile import nothing_known
-from mmtrain.engine.order import ModelSource
+from mmtrain.engine.order import ModelFacts, ModelSource
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.start import classes_of, fitting
 from mmtrain.machine import Machine
@@ -118,39 +118,99 @@ def load_model(
         ConfigError: a model or a size that there is not.
     """
     compat.apply()
-    file = load_checkpoint_safely(checkpoint, name)
-    shown = name or str(checkpoint)
-    description = _description(file)
-    recipe = _recipe(description, model_name, task, shown)
+    asked = ModelSource(
+        path=checkpoint,
+        name=name or str(checkpoint),
+        device="",
+        model_name=model_name,
+        task=task,
+        class_names=None if class_names is None else tuple(class_names),
+        keypoints=keypoints,
+        size_wh=size_wh,
+    )
+    read = _read(asked)
+    recipe, said, schema = read.recipe, read.said, read.schema
     compat.import_framework(recipe.base.partition("::")[0])
-    names = _class_names(file, recipe, class_names, shown)
-    said = read_values(str(description.get("config", "")))
-    schema = _keypoints(said, description, keypoints, recipe)
-    trained = description.get("input_size_wh")
-    size = size_wh or (tuple(trained) if trained else recipe.defaults.imgsz)
-    plan = _plan(recipe, names, schema, (int(size[0]), int(size[1])))
+    plan = _plan(recipe, read.names, schema, read.size_wh)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         cfg = _config(recipe, plan, schema, Path(folder))
-        if said and size == tuple(trained or ()):
+        if said and read.size_wh == read.trained_wh:
             cfg = Config(with_numbers_of(cfg.to_dict(), {"model": said.get("model", {})}), format_python_code=False)
         init_default_scope(cfg.default_scope)
         model = MODELS.build(cfg.model)
-    _load(file, model, shown, recipe, names)
+    _load(read.file, model, asked.name, recipe, read.names)
     model.cfg = cfg  # mmdeploy and mm*'s own tools look for it there
-    model.dataset_meta = {"classes": names}
-    ids = _meta(description, "dataset").get("original_class_ids") or range(len(names))
+    model.dataset_meta = {"classes": read.names}
     return LoadedModel(
         model=model.to(_device(device)).eval(),
         cfg=cfg,
         plan=plan,
         recipe=recipe,
         task=recipe.task,
-        class_names=names,
-        class_ids=tuple(int(number) for number in ids),
+        class_names=read.names,
+        class_ids=read.class_ids,
         keypoints=schema,
         size_wh=plan.imgsz.value,
         preprocessing=_preprocessing(cfg, recipe, plan.imgsz.value),
-        description={key: value for key, value in description.items() if key != "config"},
+        description={key: value for key, value in read.description.items() if key != "config"},
+    )
+
+
+def facts_of(source: ModelSource) -> ModelFacts:
+    """What a checkpoint says of itself; no model is built. Raises: as `load_model`."""
+    compat.apply()
+    read = _read(source)
+    epoch = read.description.get("epoch")
+    return ModelFacts(
+        recipe=read.recipe.name,
+        task=read.recipe.task,
+        class_names=read.names,
+        class_ids=read.class_ids,
+        keypoint_names=read.schema.names if read.schema else None,
+        size_wh=read.size_wh,
+        primary_metric=str(read.description.get("primary_metric") or read.recipe.primary_metric),
+        epoch=epoch if isinstance(epoch, int) else None,
+        trained_on_sha256=_meta(read.description, "dataset").get("annotations_sha256"),
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a checkpoint and whoever names it say together."""
+
+    file: dict[str, Any]
+    description: dict[str, Any]
+    recipe: Recipe
+    names: tuple[str, ...]
+    schema: KeypointSchema | None
+    said: dict[str, Any]
+    """The configuration in the file."""
+    size_wh: tuple[int, int]
+    trained_wh: tuple[int, int] | None
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        ids = _meta(self.description, "dataset").get("original_class_ids") or range(len(self.names))
+        return tuple(place if number is None else int(number) for place, number in enumerate(ids))
+
+
+def _read(source: ModelSource) -> _Read:
+    file = load_checkpoint_safely(source.path, source.name)
+    description = _description(file)
+    recipe = _recipe(description, source.model_name, source.task, source.name)
+    names = _class_names(file, recipe, source.class_names, source.name)
+    said = read_values(str(description.get("config", "")))
+    trained = description.get("input_size_wh")
+    trained_wh = (int(trained[0]), int(trained[1])) if trained else None
+    return _Read(
+        file=file,
+        description=description,
+        recipe=recipe,
+        names=names,
+        schema=_keypoints(said, description, source.keypoints, recipe),
+        said=said,
+        size_wh=source.size_wh or trained_wh or recipe.defaults.imgsz,
+        trained_wh=trained_wh,
     )
 
 

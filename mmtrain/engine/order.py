@@ -21,6 +21,9 @@ EARLIER_LOG = "worker.earlier.log"
 STOP = "stop"
 PROBE = "probe.json"
 PROBED = "probe.jsonl"
+MODEL = "model.json"
+PREDICTIONS = "predictions"
+"""Of the split: a folder of class maps, or with ``.json`` COCO results."""
 INTERRUPTED = "interrupted.pth"
 BROUGHT = "fetched.pth"
 RESUMABLE = (INTERRUPTED, BROUGHT, "epoch_*.pth")
@@ -71,6 +74,45 @@ class ModelSource(BaseModel):
     class_names: tuple[str, ...] | None = None
     keypoints: dict[str, Any] | None = None
     size_wh: tuple[int, int] | None = None
+
+
+class ModelFacts(BaseModel):
+    """``work/model.json``: what is known of a model before it is built."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: str
+    task: Task
+    class_names: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    keypoint_names: tuple[str, ...] | None = None
+    size_wh: tuple[int, int]
+    primary_metric: str
+    """Upstream's name."""
+    epoch: int | None = None
+    trained_on_sha256: str | None = None
+    """Of the annotations of its training data."""
+
+
+class FactsOrder(AloneOrder):
+    """Which model to say the facts of."""
+
+    source: ModelSource
+
+
+class EvaluateOrder(AloneOrder):
+    """Which model is to look at which pictures."""
+
+    source: ModelSource
+    files: DatasetFiles
+    """With the split to look at as `val`."""
+    class_names: tuple[str, ...]
+    """Of the data, and those that only the model knows."""
+    labels: tuple[int, ...]
+    """The model's class -> its place in `class_names`."""
+    batch: int | None
+    """None: the recipe's."""
+    workers: int
 
 
 class ProbeOrder(BaseModel):

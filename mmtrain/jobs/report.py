@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from converters import Conversion
@@ -12,7 +13,7 @@ from mmtrain.datasets.inspect import Findings
 from mmtrain.engine.messages import Finished
 from mmtrain.jobs.access import Access
 from mmtrain.metrics import report_name
-from mmtrain.plan import TrainPlan
+from mmtrain.plan import KeypointLayout, TrainPlan
 from mmtrain.recipes import load_recipe
 from mmtrain.reports.models import Curves, Evaluation, TrainReport, build_report
 from mmtrain.shown import JOB_FOLDER, read_shown
@@ -74,7 +75,7 @@ def report_training(
 
 
 def write_page_of_data(
-    spec: TrainSpec,
+    dataset_id: str,
     findings: Findings,
     conversion: Conversion,
     fetched: FetchedDataset,
@@ -87,7 +88,7 @@ def write_page_of_data(
 
     shown = {name for finding in findings.findings for name in finding.files}
     paths = {name: path for name, path in fetched.image_paths.items() if name in shown}
-    page = DataPage(spec.dataset.id, conversion.task, access.copies(paths, space.work / "pictures"), paths)
+    page = DataPage(dataset_id, conversion.task, access.copies(paths, space.work / "pictures"), paths)
     write_data_page(page, findings, conversion, space.out / DATA_PAGE)
 
 
@@ -133,10 +134,14 @@ def evaluate_splits(plan: TrainPlan, findings: Findings, space: Workspace) -> di
 
 def split_files(plan: TrainPlan, name: str, space: Workspace) -> SplitFiles:
     """Where the worker left what it saw."""
-    from mmtrain.reports.splits import PosePoints, SplitFiles
-
-    points = plan.keypoints
-    pose = PosePoints(points.names, sigmas_of(points.names), points.flip_pairs, points.skeleton) if points else None
     masks = plan.task is Task.SEMANTIC
     predictions = space.work / (f"predictions_{name}" if masks else f"predictions_{name}.json")
-    return SplitFiles(plan.task, space.dataset / f"{name}.json", predictions, pose)
+    return measured_files(plan.task, space.dataset / f"{name}.json", predictions, plan.keypoints)
+
+
+def measured_files(task: Task, annotations: Path, predictions: Path, points: KeypointLayout | None) -> SplitFiles:
+    """Truth and predictions of one split."""
+    from mmtrain.reports.splits import PosePoints, SplitFiles
+
+    pose = PosePoints(points.names, sigmas_of(points.names), points.flip_pairs, points.skeleton) if points else None
+    return SplitFiles(task, annotations, predictions, pose)

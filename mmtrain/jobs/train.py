@@ -58,7 +58,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         )
         space.save("findings.json", findings)
         if findings.blocking:
-            write_page_of_data(spec, findings, conversion, fetched, access, space)
+            write_page_of_data(spec.dataset.id, findings, conversion, fetched, access, space)
         findings.raise_if_blocked()
         write_conversion(conversion, space.dataset, fetched.mask_path)
     with session.step("plan"):
@@ -94,7 +94,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         session.log("trained; the first node measures, reports and publishes")
         return Completed(total_epochs_completed=finished.epochs, final_metrics=Metrics())
     with session.step("report"):
-        write_page_of_data(spec, findings, conversion, fetched, access, space)
+        write_page_of_data(spec.dataset.id, findings, conversion, fetched, access, space)
         report = report_training(spec, plan, findings, finished, narrator.curves, narrator.notes, access, space)
     with session.step("publish"):
         artifacts = publish(spec, model.recipe, fetched, session)

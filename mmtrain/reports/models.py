@@ -174,15 +174,20 @@ class ReportFile(Value):
     size_bytes: int | None = None
 
 
+SplitName = Literal["test", "val", "train", "all"]
+"""A training is measured on the first two; an evaluation on any."""
+
+
 class TrainReport(Value):
     """report.json. `metrics`, `per_class`, ... repeat the split named by `evaluated_on`, where readers look first."""
 
+    kind: Literal["train", "evaluate"] = "train"
     task: str
     job_id: str
     model_name: str
     dataset_id: str
     primary_metric: PrimaryMetric
-    evaluated_on: Literal["test", "val"]
+    evaluated_on: SplitName
     metrics: Metrics
     per_class: dict[str, Metrics] = {}
     confusion_matrix: list[list[int]] = []
@@ -211,7 +216,7 @@ class Sample(Value):
 
 
 def build_report(
-    splits: dict[str, Evaluation], evaluated_on: Literal["test", "val"], primary_metric: str, **about: Any
+    splits: dict[str, Evaluation], evaluated_on: SplitName, primary_metric: str, **about: Any
 ) -> TrainReport:
     """A detection or segmentation report headed by the numbers of one split.
 

@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Looks at images with one model. Environment in, one outcome out: docs/environment.md."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from trainer_sdk.aside import leave
+from trainer_sdk.session import JobSession, log_level_of
+
+
+def main() -> int:
+    """The whole job; the exit code says who has to act (trainer_sdk/errors.py)."""
+    with JobSession.from_env(os.environ, kind="predict", log_level=log_level_of(sys.argv)) as session:
+        if not session.already_completed:
+            from mmtrain.jobs import predict  # late: an image with a broken torch must still report
+
+            session.complete(predict.run(session.spec, session))
+    return session.exit_code
+
+
+if __name__ == "__main__":
+    leave(main())
