@@ -36,11 +36,12 @@ def main() -> None:
     from mmtrain.engine.messages import MessageWriter
     from mmtrain.engine.resume import ResumeHook
     from mmtrain.engine.seeding import SAMPLES, SeedHook, seed_all
+    from mmtrain.engine.stopping import StopRequest
     from trainer_sdk.tasks import Task
 
     with tempfile.TemporaryDirectory() as folder:
         messages: Any = MessageHook(MessageWriter(Path(folder, "messages")), SimpleNamespace(task=Task.DETECTION))
-        stop: Any = StopHook(Path(folder, "stop"), os.getppid())
+        stop: Any = StopHook(StopRequest(Path(folder, "stop"), os.getppid()))
         seed = SeedHook(42, fresh_caches=False)
         others = [DivergenceHook(), DescriptionHook({}), ResumeHook(8)]
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(PARAMETERS)]

@@ -76,8 +76,8 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
             Variable("CALLBACK_URL", "API base; a bare host gets `/api/v1`", "none: events.jsonl is the backend"),
             Variable(
                 "DELIVERY_TIMEOUT_S",
-                "how long undelivered events, the outcome last, are retried after the work is done; at most 5 s of it "
-                "when the job is stopped",
+                "how long undelivered events, the outcome last, are retried after the work is done; within "
+                "GRACE_PERIOD_S when the job is stopped",
                 "60",
             ),
             Variable(
@@ -108,6 +108,34 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
                 "certificates to trust for https; else REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
             ),
             Variable("HTTPS_PROXY", "proxy to the backend, as HTTP_PROXY and ALL_PROXY; NO_PROXY names exceptions"),
+            Variable(
+                "STATE_POLL_S",
+                "how often the backend is asked whether it still wants the job, apart from the ends of epochs; "
+                "0: never. Cancelled or stopped there, the job saves its checkpoint and ends",
+                "15",
+            ),
+        ),
+    ),
+    (
+        "Time, in seconds",
+        (
+            Variable(
+                "GRACE_PERIOD_S",
+                "from SIGTERM to the kill, as Kubernetes' `terminationGracePeriodSeconds`: 60 % to save a checkpoint, "
+                "80 % to upload it, 90 % to tell the backend; what one leaves belongs to the next",
+                "30",
+            ),
+            Variable(
+                "MAX_DURATION_S",
+                "when the job ends although it is not done: its checkpoint is kept, and a rerun goes on from there",
+                "none",
+            ),
+            Variable(
+                "WATCHDOG_S",
+                "how long a worker may show no progress (no iteration, no evaluated image) before its stacks go into "
+                "work/worker.log and the job fails; 0: for ever",
+                "1800",
+            ),
         ),
     ),
     (

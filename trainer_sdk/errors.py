@@ -5,7 +5,8 @@
     ├── DatasetError       the data are missing, corrupt or unusable
     ├── CheckpointError    the weights are missing, wrong or for other classes
     ├── ResourceError      memory, disk, device, driver or shared memory is missing
-    │   └── OutOfMemory    memory ran out while training: fewer images at a time may fit
+    │   ├── OutOfMemory    memory ran out while training: fewer images at a time may fit
+    │   └── TimeLimitReached   MAX_DURATION_S is over
     ├── NetworkError       the storage or the backend cannot be reached or refuses us
     ├── FrameworkError     mm*, an exporter, or our configuration of it broke
     │   └── ExportError    an exported model is not the model that was trained
@@ -88,6 +89,12 @@ class OutOfMemory(ResourceError):
     """Memory ran out; with less at a time it may not."""
 
 
+class TimeLimitReached(ResourceError):
+    """The time that the job was given is over; its checkpoint is kept."""
+
+    exit_code = 3  # not the machine's turn: started again as it is, it would take the same time once more
+
+
 class NetworkError(JobError):
     """Storage or backend cannot be reached, or refuses our credentials."""
 
@@ -131,7 +138,7 @@ class JobCancelled(JobError):
 ERROR_TYPES: dict[str, type[JobError]] = {
     kind.__name__: kind
     for kind in (
-        ConfigError, DatasetError, CheckpointError, ResourceError, OutOfMemory, NetworkError,
+        ConfigError, DatasetError, CheckpointError, ResourceError, OutOfMemory, TimeLimitReached, NetworkError,
         FrameworkError, ExportError, DivergedError, Interrupted, JobCancelled,
     )
 }  # fmt: skip

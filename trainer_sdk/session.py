@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import tempfile
+import threading
 import time
 import traceback as tracebacks
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +16,17 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn
 
-from trainer_sdk.backends import Backend, FileBackend
+from trainer_sdk.backends import Backend, FileBackend, Unavailable
 from trainer_sdk.console import set_up_logging
-from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, Interrupted, JobCancelled, JobError, ResourceError
+from trainer_sdk.errors import (
+    EXIT_UNDELIVERED,
+    ConfigError,
+    Interrupted,
+    JobCancelled,
+    JobError,
+    ResourceError,
+    TimeLimitReached,
+)
 from trainer_sdk.events import Event, LogLine, Progress
 from trainer_sdk.heartbeat import FILE, Heartbeat
 from trainer_sdk.http_backend import HttpBackend
@@ -34,16 +44,23 @@ from trainer_sdk.outcome import (
 )
 from trainer_sdk.request import read_spec
 from trainer_sdk.settings import Settings
+from trainer_sdk.stopping import OURS, SIGNALS, Part, Stop, Wakeups, let_signals_through
 from trainer_sdk.tasks import Task
 from trainer_sdk.undelivered import forget_undelivered, keep_undelivered
 from trainer_sdk.voices import HAS_LOG_PAGE, Failure, failed, started
+from trainer_sdk.watching import Watch
 from trainer_sdk.workspace import Workspace, write_json
 
 log = logging.getLogger("trainer")
 
 RERUN = "run the same JOB_ID again"
-STOPPING_DELIVERY_S = 5.0
-"""Kubernetes kills 30 s after SIGTERM, and the worker has already used some of them to save a checkpoint."""
+KNOCK_EVERY_S = 0.5
+LAST_LOOK_S = 3.0
+"""At the backend's state, before a failure is told."""
+CALL_S = 1.0
+"""That the outbox leaves a call which is on its way when the time is over."""
+LAST_TRY_S = 1.0
+"""For the outcome of a job whose work hangs."""
 
 
 class JobSession:
@@ -74,8 +91,12 @@ class JobSession:
         self._inside = False
         self._taken = False
         """Somebody else works, or another request completed, under this JOB_ID: we say nothing in its name."""
+        self.stop = Stop(self.settings.grace_period_s)
         self._leaving = False
-        self._early_signal: str | None = None
+        self._shielded = False
+        self._last_word = threading.Lock()
+        """Whoever has it says how the job ended."""
+        self._watch: Watch | None = None
         self._outbox: Outbox | None = None
         self._workspace: Workspace | None = None
         self._heartbeat: Heartbeat | None = None
@@ -91,10 +112,9 @@ class JobSession:
 
         Raises:
             ConfigError: it cannot be honoured.
-            Interrupted: a signal came before the work began.
+            JobError: the reason to stop, if it came before the work began.
         """
-        if self._early_signal is not None:
-            raise Interrupted(f"stopped by {self._early_signal} before the work began", hint=RERUN)
+        self.stop.check()
         if self._spec is None:
             assert self._request_error is not None
             raise self._request_error
@@ -108,46 +128,71 @@ class JobSession:
         return self._workspace
 
     def __enter__(self) -> JobSession:
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        for number in (*SIGNALS, OURS):
+            signal.signal(number, self._on_signal)
+        threading.Thread(target=self._see_that_it_ends, args=(Wakeups(),), name="stop", daemon=True).start()
+        let_signals_through()
         if not self.nodes.first:
             log.info("node %d of %d: the first one alone reports and publishes", self.nodes.rank, self.nodes.count)
         if self._job_id is not None:
             self._open_folder(self._job_id)
+        self._watch_state()
         self._inside = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self._leaving = True
         with self._to_the_end:
             return self._leave(error)
 
     def _leave(self, error: BaseException | None) -> bool:
-        self._leaving = True
         self.at_end.close()
+        if not self._last_word.acquire(blocking=False):
+            threading.Event().wait()  # the time is over: `_see_that_it_ends` ends the process
         if self.already_completed:  # whatever happened just now, that outcome stands
             self._deliver_what_an_earlier_run_could_not()
             return True
         if error is None and self._outcome is None:
             error = RuntimeError("the job ended without an outcome")
+        error = self._what_counts(error)
         outcome = self._succeeded() if error is None else self._failed(error)
         self.exit_code = outcome.exit_code
-        stopping_s = STOPPING_DELIVERY_S if outcome.status == "interrupted" else self.settings.delivery_timeout_s
-        undelivered = self._deliver_the_rest(min(stopping_s, self.settings.delivery_timeout_s))
+        undelivered = self._deliver_the_rest(self.patience_s("delivery"))
         if undelivered and outcome.status == "completed":
             self.exit_code = EXIT_UNDELIVERED
         self._record(outcome.model_copy(update={"exit_code": self.exit_code, **self._counts()}))
         return True
 
+    def _what_counts(self, error: BaseException | None) -> BaseException | None:
+        """The reason to stop, whatever became of it on its way through libraries; a backend's cancellation first."""
+        unwanted = self._watch.end(LAST_LOOK_S if error else 0.0) if self._watch is not None else None
+        if error is not None and unwanted is not None:
+            return _cancelled(unwanted)
+        return error and (self.stop.reason or error)
+
     def tell(self, event: Event) -> None:
         """Tells the backend; returns at once."""
         if isinstance(event, Progress):
             self._epochs_completed = max(self._epochs_completed, event.current_epoch)
+            if event.metrics is not None and self._watch is not None:
+                self._watch.soon()
         if self._heartbeat is not None:
             self._heartbeat.hear(event)
         if self._outbox is not None:
-            self._outbox.tell(event)
+            with self._undisturbed():
+                self._outbox.tell(event)
+
+    def patience_s(self, part: Part) -> float:
+        """How long the job may wait for its last upload or delivery."""
+        usual = self.settings.delivery_timeout_s
+        return usual if self.stop.reason is None else max(0.0, min(usual, self.stop.left_s(part) - CALL_S))
+
+    def end_early(self, reason: JobError) -> None:
+        """Ends the work wherever it is, from any thread. The first reason counts."""
+        if self.stop.tell(reason):
+            signal.pthread_kill(_main_thread(), OURS)
 
     @property
     def over(self) -> str | None:
@@ -165,6 +210,7 @@ class JobSession:
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Names the phase for failures and measures it."""
+        self.stop.check()
         self._phase = name
         started = time.monotonic()
         try:
@@ -173,7 +219,13 @@ class JobSession:
             self.timings_s[name] = round(time.monotonic() - started, 3)
 
     def complete(self, outcome: Event) -> None:
-        """The work is done and published; leaving the session says so by this event of kind ``completed``."""
+        """The work is done and published; leaving the session says so by this event of kind ``completed``.
+
+        Raises:
+            JobCancelled: the backend wants it no more, and would take it all the same.
+        """
+        if isinstance(self.stop.reason, JobCancelled):
+            raise self.stop.reason
         self._outcome = outcome
 
     def _open_folder(self, job_id: str) -> None:
@@ -230,17 +282,73 @@ class JobSession:
         can_call = self.settings.callback_url is not None and numbered and self.nodes.first
         return HttpBackend(str(self.settings.callback_url), self.settings.callback) if can_call else FileBackend()
 
+    def _watch_state(self) -> None:
+        """From now on; a backend that cannot be called never says anything."""
+        every_s, route = self.settings.state_poll_s, f"/training/jobs/{self._job_id}"
+        works = self._outbox is not None and not (self._taken or self.already_completed)
+        if works and every_s > 0 and self.kind == "train":
+            backend = self._backend()  # a connection of its own
+
+            def ask() -> str | None:
+                with contextlib.suppress(Unavailable):
+                    return self.over or backend.state(route)
+                return None
+
+            self._watch = Watch(ask, lambda state: self.end_early(_cancelled(state)), every_s)
+            self._watch.start()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal stops the work where it is; later ones only hurry the last deliveries."""
-        name = signal.Signals(number).name
-        if not self._inside:  # an exception out of __enter__ would skip __exit__, that is, the outcome
-            self._early_signal = name
-        elif self._leaving:
-            if self._outbox is not None:
-                self._outbox.hurry(STOPPING_DELIVERY_S)
+        self._take(number)
+        leaving = self._leaving or (frame is not None and frame.f_code is JobSession.__exit__.__code__)
+        if leaving and self._outbox is not None:
+            self._outbox.hurry(max(0.0, self.stop.left_s("delivery") - CALL_S))
+        elif not (leaving or self._shielded):
+            self._raise_once()
+
+    def _take(self, number: int) -> None:
+        if number != OURS:
+            where = f"during {self._phase}" if self._inside else "before the work began"
+            self.stop.tell(Interrupted(f"stopped by {signal.Signals(number).name} {where}", hint=RERUN))
+
+    def _raise_once(self) -> None:
+        if self._inside and not self.stop.raised:  # an exception out of __enter__ would skip __exit__
+            self.stop.check()
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """An exception in the middle of it would leave an event half told."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._shielded = True
+        try:
+            yield
+        finally:
+            self._shielded = False
+        if not self._leaving:
+            self._raise_once()
+
+    def _see_that_it_ends(self, wakeups: Wakeups) -> None:
+        """Ends the work when its time is over, and the process when that takes longer than the grace period."""
+        number = wakeups.wait(self.settings.max_duration_s)
+        if number is None:
+            limit = f"{self.settings.max_duration_s:g} s (MAX_DURATION_S)"
+            hint = "raise it and run the same JOB_ID again: it goes on from its last checkpoint"
+            self.end_early(
+                TimeLimitReached(f"the job took longer than {limit} and stopped during {self._phase}", hint=hint)
+            )
         else:
-            self._leaving = True
-            raise Interrupted(f"stopped by {name} during {self._phase}", hint=RERUN)
+            self._take(number)
+        while not (self.stop.raised or self._leaving) and self.stop.left_s("everything"):
+            time.sleep(KNOCK_EVERY_S)  # the main thread may have begun to wait just before it could see the signal
+            signal.pthread_kill(_main_thread(), OURS)
+        time.sleep(self.stop.left_s("everything"))
+        if self._last_word.acquire(blocking=False):  # the work hangs where no exception reaches it
+            assert self.stop.reason is not None
+            self.exit_code = self._failed(self.stop.reason).exit_code
+            self._deliver_the_rest(LAST_TRY_S)
+        os._exit(EXIT_UNDELIVERED if self._outcome is not None and self._undelivered else self.exit_code)
 
     def _succeeded(self) -> Outcome:
         assert self._outcome is not None
@@ -339,6 +447,16 @@ class JobSession:
             self.settings.callback_url,
         )
         return EXIT_UNDELIVERED
+
+
+def _cancelled(state: str) -> JobCancelled:
+    return JobCancelled(f"the backend says {state}", hint="what was trained is kept: a job that runs again goes on")
+
+
+def _main_thread() -> int:
+    number = threading.main_thread().ident
+    assert number is not None
+    return number
 
 
 def _read_or_error(kind: Kind, environ: Mapping[str, str]) -> tuple[JobSpec | None, JobError | None]:

@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from trainer_sdk.callback import CallbackSettings, callback_problems
+from trainer_sdk.stopping import GRACE_PERIOD_S
 
 CA_BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 API_PREFIX = "/api/v1"
+SECONDS = ("DELIVERY_TIMEOUT_S", "STORAGE_PATIENCE_S", "GRACE_PERIOD_S", "MAX_DURATION_S", "WATCHDOG_S", "STATE_POLL_S")
+WATCHDOG_S = 1800.0
+"""Longer than torch.compile, the metrics of a large validation, or a wait for other nodes."""
 
 
 class StorageSettings(BaseModel):
@@ -50,6 +54,12 @@ class Settings(BaseModel):
     datasets: StorageSettings
     checkpoints: StorageSettings
     delivery_timeout_s: float
+    grace_period_s: float
+    """From being told to stop until being killed."""
+    max_duration_s: float | None
+    watchdog_s: float
+    """How long a worker may say nothing; 0: for ever."""
+    state_poll_s: float
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -73,6 +83,10 @@ class Settings(BaseModel):
                 environ, "INTERNAL", "http://localhost:9002", "INTERNAL_BUCKET_CHECKPOINTS", "training-checkpoints"
             ),
             delivery_timeout_s=_not_negative(environ.get("DELIVERY_TIMEOUT_S"), default=60.0),
+            grace_period_s=_not_negative(environ.get("GRACE_PERIOD_S"), default=GRACE_PERIOD_S),
+            max_duration_s=max(0.0, _not_negative(environ.get("MAX_DURATION_S"), default=0.0)) or None,
+            watchdog_s=_not_negative(environ.get("WATCHDOG_S"), default=WATCHDOG_S),
+            state_poll_s=_not_negative(environ.get("STATE_POLL_S"), default=15.0),
         )
 
 
@@ -90,7 +104,7 @@ def settings_problems(environ: Mapping[str, str]) -> list[str]:
         endpoint = environ.get(f"{role}_STORAGE_ENDPOINT", "").strip()
         if endpoint and "@" not in endpoint and not (_is_http_url(endpoint) or endpoint.startswith("file:///")):
             problems.append(f"{role}_STORAGE_ENDPOINT={endpoint!r} is neither an http(s) URL nor file:///folder")
-    for name in ("DELIVERY_TIMEOUT_S", "STORAGE_PATIENCE_S"):
+    for name in SECONDS:
         if _not_negative(environ.get(name), default=1.0) < 0:
             problems.append(f"{name}={environ[name]!r} is not a number of seconds")
     if _not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=1.0) < 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
 
 from mmtrain.choices import Decided
 from mmtrain.config.build import TASKS
@@ -25,6 +27,7 @@ from mmtrain.engine.resume import ResumableLoop, ResumeHook, choose_checkpoint
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.seeding import SeedHook
 from mmtrain.engine.start import fitting, write_start
+from mmtrain.engine.stopping import StopRequest, heed_only_the_parent
 from mmtrain.engine.team import ALONE, Team
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe, load_recipe
@@ -67,8 +70,7 @@ def fit(
     description: dict[str, Any],
     *,
     writer: MessageWriter | None,
-    stop_file: Path,
-    parent: int,
+    stop: StopRequest,
     team: Team = ALONE,
 ) -> Fitted:
     """Runs the training to its end, from the newest of its own checkpoints in the work folder if there is one.
@@ -76,8 +78,7 @@ def fit(
     Args:
         description: of the checkpoints, with the training's fingerprint.
         writer: where news go; None on all processes but the first.
-        stop_file: its appearance ends the training after the current iteration.
-        parent: process whose end ends the training.
+        stop: ends the training after the current iteration.
         team: those that train together; it has met.
 
     Raises:
@@ -100,7 +101,7 @@ def fit(
     runner.register_hook(MessageHook(writer, plan, team))
     if writer is not None:
         runner.register_hook(BrowseHook(Path(runner.work_dir).parent, plan.seed.value))
-    runner.register_hook(StopHook(stop_file, parent, team))
+    runner.register_hook(StopHook(stop, team))
     runner.train()
     last = _last(runner)
     best = _best(runner, last)
@@ -171,7 +172,25 @@ def prepared_runner(config: Config, plan: TrainPlan) -> Runner:
             prepare_model(model, plan)  # before DistributedDataParallel counts what learns
             return super().wrap_model(model_wrapper_cfg, model)
 
+        @staticmethod
+        def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader[Any]:
+            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            loader.worker_init_fn = _Settled(loader.worker_init_fn)
+            return loader
+
     return Prepared.from_cfg(config)
+
+
+class _Settled:
+    """What every data loading process does first, and then what it was to do first."""
+
+    def __init__(self, then: Callable[[int], None] | None) -> None:
+        self._then = then
+
+    def __call__(self, number: int) -> None:
+        heed_only_the_parent()
+        if self._then is not None:
+            self._then(number)
 
 
 def prepare_model(model: nn.Module, plan: TrainPlan) -> None:

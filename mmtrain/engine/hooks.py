@@ -12,15 +12,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmtrain.config.slots import innermost
 from mmtrain.engine.browse import show, whole_pipeline
-from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated
+from mmtrain.engine.messages import EpochEnd, FitStarted, Iteration, MessageWriter, Validated, Validating
 from mmtrain.engine.order import INTERRUPTED
+from mmtrain.engine.stopping import StopRequest
 from mmtrain.engine.team import ALONE, Team
 from mmtrain.machine import peak_rss_bytes
 from mmtrain.metrics import mm_metric_names
@@ -29,7 +29,6 @@ from mmtrain.shown import JOB_FOLDER, Shown
 from trainer_sdk.errors import DivergedError, Interrupted
 
 SAY_EVERY_S = 0.5
-LOOK_EVERY_S = 0.5
 CHECK_LOSS_EVERY = 10
 BAD_CHECKS = 3
 SHOWN_PICTURES = 12
@@ -101,6 +100,12 @@ class MessageHook(Hook):
             )
         )
 
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self._writer is None or time.monotonic() < self._next_say:
+            return
+        self._next_say = time.monotonic() + SAY_EVERY_S
+        self._writer.say(Validating(epoch=runner.epoch, done=batch_idx + 1, total=len(runner.val_dataloader)))
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self._writer is None:
             return
@@ -111,18 +116,16 @@ class MessageHook(Hook):
 
 
 class StopHook(Hook):
-    """Ends the work when the parent asks for it (a file appears) or is gone, also inside an evaluation.
+    """Ends the work when this is asked for, also inside an evaluation.
 
     LOWEST, so that a checkpoint has the whole iteration. All processes end after the same one, whichever node is asked.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, stop_file: Path, parent: int, team: Team = ALONE) -> None:
-        self._stop_file = stop_file
-        self._parent = parent
+    def __init__(self, request: StopRequest, team: Team = ALONE) -> None:
+        self._request = request
         self._team = team
-        self._next_look = 0.0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if node := self._node_asked():
@@ -137,13 +140,7 @@ class StopHook(Hook):
 
     def _node_asked(self) -> int:
         """Which node's parent asks, counted from 1; 0: none does."""
-        return self._team.highest(self._team.place.node + 1 if self._asked() else 0)
-
-    def _asked(self) -> bool:
-        if time.monotonic() < self._next_look:
-            return False
-        self._next_look = time.monotonic() + LOOK_EVERY_S
-        return self._stop_file.exists() or not _alive(self._parent)
+        return self._team.highest(self._team.place.node + 1 if self._request.asked() else 0)
 
     def _leave(self, runner: Runner, done_iters: int, node: int) -> None:
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta={"epoch": runner.epoch, "iter": done_iters})
@@ -153,7 +150,10 @@ class StopHook(Hook):
 
 
 class DivergenceHook(Hook):
-    """Ends a training whose loss is no longer a number, instead of letting it report zero accuracy hours later."""
+    """Ends a training whose loss is no longer a number, instead of letting it report zero accuracy hours later.
+
+    A checkpoint of such weights is never written: nothing comes back from there, and it would push out a good one.
+    """
 
     def __init__(self) -> None:
         self._bad = 0
@@ -163,9 +163,15 @@ class DivergenceHook(Hook):
             return
         self._bad = 0 if math.isfinite(float(outputs["loss"])) else self._bad + 1
         if self._bad >= BAD_CHECKS:
-            raise DivergedError(
-                f"the loss was not finite for {BAD_CHECKS * CHECK_LOSS_EVERY} iterations (iteration {runner.iter + 1})",
-                hint="lower lr0, or lengthen warmup_epochs",
+            iterations = BAD_CHECKS * CHECK_LOSS_EVERY
+            raise _diverged(
+                runner, f"the loss was not finite for {iterations} iterations (iteration {runner.iter + 1})"
+            )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in runner.model.parameters()):
+            raise _diverged(
+                runner, f"the loss was not finite, and the weights are not any more (iteration {runner.iter})"
             )
 
 
@@ -214,9 +220,7 @@ def _learning_rate(runner: Runner) -> float:
     return float(runner.optim_wrapper.get_lr()["lr"][0])
 
 
-def _alive(process: int) -> bool:
-    """A zombie is gone too: its own parent just has not looked yet."""
-    try:
-        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+def _diverged(runner: Runner, found: str) -> DivergedError:
+    kept = sorted(Path(runner.work_dir).glob("epoch_*.pth"), key=lambda path: path.stat().st_mtime_ns)
+    where = f"the last good checkpoint is work/{kept[-1].name}" if kept else "it was before the first checkpoint"
+    return DivergedError(found, hint=f"lower lr0, or lengthen warmup_epochs; {where}")

@@ -18,15 +18,24 @@ from typing import TypeVar
 import orjson
 import psutil
 
-from mmtrain.engine.messages import Done, Finished, MessageReader, News
+from mmtrain.engine.messages import Done, Finished, FitStarted, MessageReader, News, Predicting
 from mmtrain.engine.order import EARLIER_LOG, ERROR, LOG, MESSAGES, STOP
-from trainer_sdk.errors import ERROR_TYPES, FrameworkError, JobError, OutOfMemory, ResourceError, disk_full
+from mmtrain.engine.watchdog import Watchdog
+from trainer_sdk.errors import (
+    ERROR_TYPES,
+    FrameworkError,
+    Interrupted,
+    JobError,
+    OutOfMemory,
+    ResourceError,
+    disk_full,
+)
 from trainer_sdk.nodes import ALONE, Nodes, without_launchers
+from trainer_sdk.stopping import Stop
 
 Last = TypeVar("Last", Finished, Done)
 
 POLL_S = 0.2
-STOP_GRACE_S = 20.0
 FULL_DISK_BYTES = 2**20
 MEMORY_EVENTS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
 """Of cgroup v2 and v1."""
@@ -72,7 +81,7 @@ def launch_alone(
 def _start(module: list[str], work_dir: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     with contextlib.suppress(FileNotFoundError):
         (work_dir / LOG).replace(work_dir / EARLIER_LOG)
-    with (work_dir / LOG).open("wb") as log:
+    with (work_dir / LOG).open("ab") as log:  # the watchdog writes there too
         return subprocess.Popen(
             [sys.executable, "-m", *module, str(work_dir)],
             stdin=subprocess.DEVNULL,
@@ -116,53 +125,107 @@ def worker_environment(
     }
 
 
-def supervise(process: subprocess.Popen[bytes], work_dir: Path, listen: Callable[[News], None]) -> Finished:
+def supervise(
+    process: subprocess.Popen[bytes],
+    work_dir: Path,
+    listen: Callable[[News], None],
+    *,
+    stop: Stop | None = None,
+    watchdog_s: float = 0.0,
+    alone: bool = True,
+) -> Finished:
     """Waits for the worker and passes its news on.
 
+    Args:
+        stop: the job's; how long the worker may take to save a checkpoint, too.
+        watchdog_s: how long it may say nothing; 0: for ever.
+        alone: no other machine trains with it.
+
     Raises:
-        JobError: what the worker reported, or what its death means.
-        Interrupted: passed on after the worker has saved a checkpoint and left.
+        JobError: what the worker reported, or what its death means; the reason to stop, passed on after the worker has
+            saved a checkpoint and left.
     """
-    return _supervised(process, work_dir, listen, Finished)
+    stop = stop or Stop()
+    with_something_to_save = not alone
+
+    def hear(message: News) -> None:
+        """Before the first and after the last iteration there is nothing to save."""
+        nonlocal with_something_to_save
+        if isinstance(message, FitStarted):
+            with_something_to_save = True
+        elif isinstance(message, Predicting | Finished):
+            with_something_to_save = not alone
+        listen(message)
+
+    def patience_s() -> float:
+        return stop.left_s("checkpoint") if with_something_to_save else 0.0
+
+    return _supervised(process, work_dir, hear, Finished, stop, Watchdog(watchdog_s), patience_s)
 
 
-def supervise_alone(process: subprocess.Popen[bytes], work_dir: Path, listen: Callable[[News], None]) -> Done:
-    """As `supervise`, for `launch_alone`. Raises: as there."""
-    return _supervised(process, work_dir, listen, Done)
+def supervise_alone(
+    process: subprocess.Popen[bytes],
+    work_dir: Path,
+    listen: Callable[[News], None],
+    *,
+    stop: Stop | None = None,
+    watchdog_s: float = 0.0,
+) -> Done:
+    """As `supervise`, for `launch_alone`, which has nothing to save. Raises: as there."""
+    return _supervised(process, work_dir, listen, Done, stop or Stop(), Watchdog(watchdog_s), lambda: 0.0)
 
 
 def _supervised(
-    process: subprocess.Popen[bytes], work_dir: Path, listen: Callable[[News], None], last: type[Last]
+    process: subprocess.Popen[bytes],
+    work_dir: Path,
+    listen: Callable[[News], None],
+    last: type[Last],
+    stop: Stop,
+    watchdog: Watchdog,
+    patience_s: Callable[[], float],
 ) -> Last:
+    """
+    Args:
+        patience_s: how long the worker may take to leave, asked when it has to.
+    """
     oom_kills = oom_kill_count()
     finished: Last | None = None
     with contextlib.closing(MessageReader(work_dir / MESSAGES)) as reader:
         try:
             for message in _until_exit(process, reader):
+                stop.check()
+                if message is None:
+                    watchdog.check(process.pid, work_dir)
+                    continue
+                watchdog.hear()
                 finished = message if isinstance(message, last) else finished
                 listen(message)
         except BaseException:
-            stop(process, work_dir)
+            let_leave(process, work_dir, patience_s())
             raise
     if process.returncode == 0 and finished is not None:
         return finished
     raise death(process.returncode, work_dir, oom_killed=oom_kill_count() > oom_kills)
 
 
-def _until_exit(process: subprocess.Popen[bytes], reader: MessageReader) -> Iterator[News]:
+def _until_exit(process: subprocess.Popen[bytes], reader: MessageReader) -> Iterator[News | None]:
+    """What it says, and None at every look."""
     while process.poll() is None:
         yield from reader.news()
+        yield None
         time.sleep(POLL_S)
     yield from reader.news()
 
 
-def stop(process: subprocess.Popen[bytes], work_dir: Path) -> None:
-    """Asks the worker to save and leave; ends it and its children when it does not."""
-    with contextlib.suppress(OSError):  # a full disk: then without a checkpoint
-        (work_dir / STOP).touch()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_GRACE_S)
-    end_tree(process)
+def let_leave(process: subprocess.Popen[bytes], work_dir: Path, patience_s: float) -> None:
+    """Asks the worker to save and leave; ends it and its children when it does not, or has no time for it."""
+    try:
+        with contextlib.suppress(OSError):  # a full disk: then without a checkpoint
+            (work_dir / STOP).touch()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+    finally:
+        end_tree(process)
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:
@@ -194,6 +257,8 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
         return kind(
             f"the training process was killed {why}", hint="raise the memory limit, or lower batch, imgsz or workers"
         )
+    if number == signal.SIGTERM:
+        return Interrupted("the training process was told to stop (SIGTERM)", hint="run the same JOB_ID again")
     if number == signal.SIGBUS:
         return ResourceError(
             "the training process died of SIGBUS: shared memory is full", hint="raise --shm-size, or set workers to 0"

@@ -83,6 +83,15 @@ class Validated(_Message):
     best: bool
 
 
+class Validating(_Message):
+    """A validation that is under way, now and then; 1-based epoch, batches of one process."""
+
+    kind: Literal["validating"] = "validating"
+    epoch: int
+    done: int
+    total: int
+
+
 class Predicting(_Message):
     """The best checkpoint at work on a split."""
 
@@ -126,7 +135,17 @@ class Done(_Message):
 
 
 News = (
-    WeightsLoaded | FitStarted | Iteration | EpochEnd | Validated | Predicting | Finished | Progressed | Remark | Done
+    WeightsLoaded
+    | FitStarted
+    | Iteration
+    | EpochEnd
+    | Validating
+    | Validated
+    | Predicting
+    | Finished
+    | Progressed
+    | Remark
+    | Done
 )
 parse_news: Callable[[bytes], News] = TypeAdapter(Annotated[News, Field(discriminator="kind")]).validate_json
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from mmtrain import compat
 from mmtrain.datasets.stream import StreamedImages, open_stream
 from mmtrain.engine.order import PROBE, PROBED, ProbeOrder
+from mmtrain.engine.stopping import end_with_starter
 from mmtrain.machine import memory_limit, peak_rss_bytes
 from mmtrain.recipes import load_recipe
 from trainer_sdk.settings import Settings
@@ -23,6 +24,7 @@ from trainer_sdk.workspace import WORKER_LOCK, take_lock
 
 def main(folder: Path) -> int:
     """Exit code 0, also where nothing fitted: that is an answer."""
+    end_with_starter()
     lock = take_lock(folder.parent.parent / WORKER_LOCK)  # a rerun after a killed parent waits for its orphan
     try:
         probe(ProbeOrder.model_validate_json((folder / PROBE).read_bytes()), folder)

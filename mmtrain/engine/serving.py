@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
-
 from mmtrain.engine.messages import Done, MessageWriter
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, AloneOrder
+from mmtrain.engine.stopping import is_alive
+from mmtrain.engine.watchdog import show_stacks_on_request
 from mmtrain.engine.worker import error_record
 from trainer_sdk.workspace import WORKER_LOCK, take_lock, write_json
 
@@ -28,6 +28,7 @@ STOPPED = 143
 
 def serve(run: Callable[[Order, Path, MessageWriter], None], order_type: type[Order], work_dir: Path) -> int:
     """The process: exit code 0, or 1 with an error record for the parent."""
+    show_stacks_on_request()
     started = time.monotonic()
     lock = take_lock(work_dir.parent / WORKER_LOCK)  # a rerun after a killed parent waits for its orphan
     try:
@@ -48,14 +49,6 @@ def serve(run: Callable[[Order, Path, MessageWriter], None], order_type: type[Or
 
 
 def _leave_when_told(stop_file: Path, parent: int) -> None:
-    while not stop_file.exists() and _alive(parent):
+    while not stop_file.exists() and is_alive(parent):
         time.sleep(LOOK_EVERY_S)
     os._exit(STOPPED)
-
-
-def _alive(process: int) -> bool:
-    """A zombie is gone too: its own parent just has not looked yet."""
-    try:
-        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -18,6 +18,8 @@ from mmtrain.datasets.stream import StreamedImages, open_stream
 from mmtrain.engine.messages import Finished, MessageWriter, Predicting
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.engine.place import Place, SiblingDied
+from mmtrain.engine.stopping import StopRequest
+from mmtrain.engine.watchdog import show_stacks_on_request
 from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
 from trainer_sdk.settings import Settings
@@ -41,11 +43,16 @@ ONEDNN_NO_MEMORY = re.compile(r"could not (create a primitive$|create a memory|e
 
 def main(work_dir: Path) -> int:
     """The process: exit code 0, or 1 with an error record for the parent."""
+    show_stacks_on_request()
     place = Place.of(os.environ)
     # Held until this process ends: a rerun after a killed parent waits for its orphan.
     lock = take_lock(work_dir.parent / WORKER_LOCK) if place.first_here else None
     try:
-        run(WorkerOrder.model_validate_json((work_dir / ORDER).read_bytes()), work_dir, place)
+        order = WorkerOrder.model_validate_json((work_dir / ORDER).read_bytes())
+        stop = StopRequest(work_dir / STOP, order.parent)
+        stop.listen()
+        stop.check()
+        run(order, work_dir, place, stop)
     except SiblingDied:
         traceback.print_exc()
         return 1
@@ -60,7 +67,7 @@ def main(work_dir: Path) -> int:
     return 0
 
 
-def run(order: WorkerOrder, work_dir: Path, place: Place) -> None:
+def run(order: WorkerOrder, work_dir: Path, place: Place, stop: StopRequest) -> None:
     """Trains with all others; the first takes the best checkpoint, and lets it predict every evaluated split."""
     import torch
 
@@ -98,9 +105,7 @@ def run(order: WorkerOrder, work_dir: Path, place: Place) -> None:
     with failing_together(place, work_dir, os.environ, classify):
         team = Team.of(place, gpus=bool(plan.gpus), timeout_s=order.patience_s)
         team.agree(order.facts)
-        fitted = fit(
-            config, plan, description, writer=writer, stop_file=work_dir / STOP, parent=order.parent, team=team
-        )
+        fitted = fit(config, plan, description, writer=writer, stop=stop, team=team)
         team.part()
     finished = Finished(best_epoch=fitted.best_epoch, epochs=fitted.epochs, train_s=fitted.train_s)
     if writer is None:
@@ -112,17 +117,26 @@ def run(order: WorkerOrder, work_dir: Path, place: Place) -> None:
     publish_resumable(fitted.last, job_dir / "out" / "last.pth", {"epoch": fitted.epochs})
     model = load_weights(fitted.runner, job_dir / "out" / "best.pth")
     for split in ["val", "test"] if order.files.test else ["val"]:
-        _predict(split, fitted.runner, model, plan.task, work_dir, writer)
+        _predict(split, fitted.runner, model, plan.task, work_dir, writer, stop)
     writer.say(finished)
 
 
-def _predict(split: str, runner: Runner, model: nn.Module, task: Task, work_dir: Path, writer: MessageWriter) -> None:
+def _predict(
+    split: str,
+    runner: Runner,
+    model: nn.Module,
+    task: Task,
+    work_dir: Path,
+    writer: MessageWriter,
+    stop: StopRequest,
+) -> None:
     """Leaves what the model sees in every picture of a split."""
     from mmtrain.engine.infer import predict, predict_masks
 
     loader = runner.cfg[f"{split}_dataloader"]
 
     def report(done: int, total: int) -> None:
+        stop.check()
         writer.say(Predicting(split=split, done=done, total=total))
 
     if task is Task.SEMANTIC:

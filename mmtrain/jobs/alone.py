@@ -42,7 +42,7 @@ def let_worker_do(
     process = launch_alone(
         module, folder, threads=order.threads, gpus=gpus, environ=session.environ, streaming=streaming
     )
-    return supervise_alone(process, folder, listen)
+    return supervise_alone(process, folder, listen, stop=session.stop, watchdog_s=session.settings.watchdog_s)
 
 
 def one_device(asked: str | None, machine: Machine) -> tuple[str, tuple[int, ...]]:

@@ -12,33 +12,30 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from mmtrain.engine.messages import EpochEnd, Iteration, News, Predicting, lasting, read_news
+from mmtrain.engine.messages import EpochEnd, Iteration, News, Predicting, Validating, lasting, read_news
 from mmtrain.engine.order import BROUGHT, INTERRUPTED, MESSAGES, RESUMABLE
 from mmtrain.jobs.memory import MEMORY
 from mmtrain.jobs.progress import ProgressStore
-from trainer_sdk.errors import Interrupted
 
 log = logging.getLogger("trainer")
 
 LOOK_EVERY_S = 1.0
 REST = 3
 """Times as long as an upload took, at least, until the next: machine and network are for the training."""
-INTERRUPTED_WAIT_S = 5.0
-"""Of the 30 s that Kubernetes gives; the worker had up to 20 to save, the last news have 5."""
 
 
 class Keeper:
     """Keeps one training; a context manager around it, which lets the last checkpoint of a failed one through."""
 
-    def __init__(self, store: ProgressStore, training: str, work: Path, wait_s: float) -> None:
+    def __init__(self, store: ProgressStore, training: str, work: Path, wait_s: Callable[[], float]) -> None:
         """
         Args:
             training: its fingerprint.
-            wait_s: how long the end may wait for an upload.
+            wait_s: how long the end may wait for an upload, asked there.
         """
         self._store = store
         self._training = training
@@ -60,7 +57,7 @@ class Keeper:
     ) -> None:
         self._one_more = error is not None
         self._ended.set()
-        self._thread.join(INTERRUPTED_WAIT_S if isinstance(error, Interrupted) else self._wait_s)
+        self._thread.join(self._wait_s())
 
     def _look_until_the_end(self) -> None:
         pause_s = LOOK_EVERY_S
@@ -126,7 +123,7 @@ def reached_by(checkpoint: Path, news: Iterable[News]) -> tuple[int, int] | None
 
 def worth_keeping(news: Iterable[News], epochs: int) -> list[News]:
     """What curves and notes are made of, of so many epochs."""
-    passing = (Iteration, Predicting)
+    passing = (Iteration, Validating, Predicting)
     return [line for line in lasting(news) if not isinstance(line, passing) and getattr(line, "epoch", 0) <= epochs]
 
 

@@ -15,6 +15,7 @@ from mmtrain.engine.messages import (
     News,
     Predicting,
     Validated,
+    Validating,
     WeightsLoaded,
     lasting,
 )
@@ -92,7 +93,7 @@ class Narrator:
 
     def listen(self, news: News) -> None:
         """One message of the worker."""
-        if not isinstance(news, Validated):
+        if not isinstance(news, Validated | Validating):
             self._tell_epoch(None)
         if isinstance(news, WeightsLoaded):
             self._weights(news)
@@ -105,6 +106,8 @@ class Narrator:
             self._train_curve.append(_train_point(news))
             if advice := self._waiting.hear(news):
                 self.note(advice)
+        elif isinstance(news, Validating):
+            self._display(news.done, news.total, title=f"validating epoch {news.epoch}", unit="batches")
         elif isinstance(news, Validated):
             self._validated(news)
         elif isinstance(news, Predicting):

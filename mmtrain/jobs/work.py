@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from contextlib import nullcontext
@@ -74,8 +75,9 @@ def let_worker_train(plan: TrainPlan, work: Work) -> tuple[TrainPlan, Finished]:
         JobError: whatever the worker ended with, as `supervise`.
     """
     space = work.session.workspace
-    store, wait_s = _store(work.spec, work.session), work.session.settings.delivery_timeout_s
+    store, session = _store(work.spec, work.session), work.session
     work.narrator.remember(read_news(space.work / MESSAGES))
+    wait_s = functools.partial(session.patience_s, "upload")
     with Keeper(store, work.fingerprint, space.work, wait_s) if store else nullcontext():
         return _with_what_memory_allows(plan, work)
 
@@ -141,7 +143,14 @@ def _run(plan: TrainPlan, work: Work) -> Finished:
         streaming=work.access.streams,
         nodes=nodes,
     )
-    return supervise(process, folder, work.narrator.listen)
+    return supervise(
+        process,
+        folder,
+        work.narrator.listen,
+        stop=work.session.stop,
+        watchdog_s=work.session.settings.watchdog_s if nodes.first else 0.0,  # the others' workers say nothing
+        alone=nodes.count == 1,
+    )
 
 
 def _make_ready(work: Path, fingerprint: str) -> None:

@@ -304,7 +304,9 @@ def test_a_signal_while_delivering_shortens_the_wait(
     environ: dict[str, str], backend: ContractBackend, job_script: JobScript, start_script: StartScript
 ) -> None:
     backend.hang()
-    job = start_script({**environ, "DELIVERY_TIMEOUT_S": "300"}, script=job_script("session.complete(DONE)"))
+    job = start_script(
+        {**environ, "DELIVERY_TIMEOUT_S": "300", "GRACE_PERIOD_S": "5"}, script=job_script("session.complete(DONE)")
+    )
     deadline = time.monotonic() + 30
     while not (job.folder / "outcome.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

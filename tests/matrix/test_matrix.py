@@ -23,6 +23,7 @@ from mmtrain.config.slots import parts
 from mmtrain.engine.checkpoints import describe, publish_weights
 from mmtrain.engine.fit import Fitted, fit, runnable, upstream_config
 from mmtrain.engine.infer import load_weights
+from mmtrain.engine.stopping import StopRequest
 from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import Recipe, all_recipes
 from tests.matrix.heads import BY_CLASSES, BY_POINTS, Outputs, class_layers, expected_outputs, outputs_of
@@ -128,7 +129,7 @@ def trained(
     plan = plan_of(recipe, drawn[recipe.task])
     config = config_of(recipe, plan, drawn[recipe.task], folder)
     description = describe(plan, config.pretty_text, {}, "matrix")
-    fitted = fit(config, plan, description, writer=None, stop_file=folder / "stop", parent=os.getpid())
+    fitted = fit(config, plan, description, writer=None, stop=StopRequest(folder / "stop", os.getpid()))
     yield Trained(recipe, plan, config, fitted, folder)
     del fitted
     for file in (folder / "work").rglob("*.pth"):

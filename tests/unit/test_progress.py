@@ -71,7 +71,7 @@ class Machine:
 
     def stop(self, training: str = "ours") -> None:
         """The end of a run that failed: the keeper looks once more."""
-        with pytest.raises(Stopped), Keeper(self.store, training, self.work, wait_s=60):
+        with pytest.raises(Stopped), Keeper(self.store, training, self.work, wait_s=lambda: 60):
             raise Stopped
 
     def begin(self, training: str = "ours") -> None:
@@ -176,7 +176,7 @@ def test_a_storage_that_fails_is_told_once_and_asked_again(
 ) -> None:
     lonely = machine("lonely")
     storage.write_text("no folder")
-    keeper = Keeper(lonely.store, "ours", lonely.work, wait_s=60)
+    keeper = Keeper(lonely.store, "ours", lonely.work, wait_s=lambda: 60)
     with caplog.at_level(logging.WARNING, logger="trainer"):
         for epoch in (1, 2):
             lonely.train(epoch)
