@@ -3,11 +3,12 @@ PYTHON ?= python3.11
 TORCH ?= locked
 VENV := .venv/bin
 SEED ?= 1
+SERVICE ?= pypi
 PARALLEL ?= --numprocesses logical --maxprocesses 4
 CEPH_UP ?= ../shared/tools/ceph_rgw_up.sh
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz image clean
+.PHONY: help setup lock demo shapes test matrix exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-s3 bench-stream describe fuzz audit image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -80,8 +81,13 @@ bench-s3: setup  ## fetching beside obstore, s5cmd, aiobotocore, boto3: EXTERNAL
 bench-stream: setup ## an epoch from the disk beside the same epoch from the storage of EXTERNAL_STORAGE_* (DATA=folder)
 	$(VENV)/python scripts/bench_stream.py --data $(DATA)
 
+audit:           ## known vulnerabilities of the locked packages (SERVICE=osv; needs the network)
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --upgrade pip-audit
+	.venv-audit/bin/pip-audit --strict --disable-pip --vulnerability-service $(SERVICE) -r requirements.lock
+
 image:           ## the container image (BASE_IMAGE=...: see Dockerfile)
 	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) -t openmmlab-trainer .
 
 clean:           ## removes what the targets made here, not the user's cache
-	rm -rf .venv .venv-bench workspace .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-audit workspace .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from converters.geometry import XYWH
 from trainer_sdk.errors import DatasetError
+from trainer_sdk.printable import printable
 
 Severity = Literal["blocks", "repaired", "warns", "info"]
 
@@ -62,7 +63,8 @@ def refuse_blocked(findings: Iterable[Finding]) -> None:
 
 
 def shorten(example: str) -> str:
-    """A box may be a list of thousands where four numbers belong."""
+    """A box may be a list of thousands where four numbers belong, and a name may hold lines and commands."""
+    example = printable(example)
     return example if len(example) <= MAX_EXAMPLE_CHARACTERS else example[: MAX_EXAMPLE_CHARACTERS - 3] + "..."
 
 

@@ -10,6 +10,7 @@ the declared ones: a model that could not say "none of these" would have to pain
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,13 @@ ONE_NUMBER_PER_PIXEL = ("1", "L", "P", "I", "I;16")
 """Pillow's modes of indexed and grey pictures."""
 NUMBERS = 2**16
 """A PNG has at most 16 bits a channel."""
+
+
+DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's decoders are known to raise on damaged files."""
 
 
 class MaskLook(NamedTuple):
@@ -70,8 +78,8 @@ def look_at_mask(path: Path | None) -> MaskLook | str | None:
         pixels = read_mask_file(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        return str(error) if path.stat().st_size else "empty file"
+    except DAMAGE as error:
+        return (str(error) or type(error).__name__) if path.stat().st_size else "empty file"
     values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=1))
     return MaskLook((pixels.shape[1], pixels.shape[0]), frozenset(values.tolist()))
 

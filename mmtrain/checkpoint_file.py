@@ -42,6 +42,8 @@ def shown(address: str) -> str:
 def _problem(path: Path, size_bytes: int) -> str:
     if path.is_dir():
         return "is a folder"
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return "is no file but a device, a pipe or a socket"
     if size_bytes > MAX_BYTES:
         return f"has {size_bytes / 1e9:.1f} GB, {MAX_BYTES / 1e9:.0f} GB at most"
     with path.open("rb") as file:
@@ -53,10 +55,10 @@ def _problem(path: Path, size_bytes: int) -> str:
     if head.startswith(LEGACY_MAGIC):
         return ""
     if head.lstrip().startswith(b"<"):
-        return f"is a web page, not a checkpoint: it begins with {head.lstrip()[:40]!r}"
+        return "is a web page, not a checkpoint"
     if head.startswith(GIT_LFS):
         return "is a pointer of Git LFS, not the file it points to"
-    return f"is no PyTorch checkpoint: it begins with {head[:16]!r}"
+    return "is no PyTorch checkpoint"  # with no word of its content: the path may be that of somebody's secret
 
 
 def _problem_of_zip(path: Path) -> str:
@@ -71,4 +73,6 @@ def _problem_of_zip(path: Path) -> str:
         return "is a compressed archive, which torch.save does not write"
     if sum(entry.file_size for entry in entries) > MAX_BYTES:
         return f"unpacks to more than {MAX_BYTES / 1e9:.0f} GB"
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:  # they overlap: another kind of bomb
+        return "is a zip archive that claims more than it holds"
     return ""

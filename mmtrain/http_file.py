@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_S, SILENCE_S = 10.0, 30.0
+TOO_SLOW_BYTES_S, SLOW_AT_FIRST_S = 1000, 60.0
+"""A server that sends a byte now and then is never silent, and never done."""
 PAUSES_S = (0.5, 2.0, 5.0)
 """Before another attempt at a transfer that broke off or a server that was busy."""
 
@@ -48,6 +50,8 @@ def _fetch_once(url: str, part: Path, max_bytes: int, ca_bundle: Path | None) ->
         with httpx.stream(
             "GET", url, headers=headers, follow_redirects=True, timeout=timeout, verify=trusted
         ) as answer:
+            if url.startswith("https://") and answer.url.scheme != "https":
+                raise OSError("the server leads from https to http")
             begun = _begun(answer, present)
             if begun is None:
                 part.unlink()
@@ -77,9 +81,13 @@ def _write(answer: httpx.Response, part: Path, begun: int, max_bytes: int) -> No
     too_long = OSError(f"it is longer than {max_bytes / 1e9:.0f} GB")
     if begun + int(answer.headers.get("Content-Length", 0)) > max_bytes:
         raise too_long
+    since = time.monotonic()
     with part.open("r+b" if begun else "wb") as file:
         file.seek(begun)
         for piece in answer.iter_raw():  # as they come: gathered ones would be lost when it breaks off
             file.write(piece)
             if file.tell() > max_bytes:
                 raise too_long
+            took_s = time.monotonic() - since
+            if took_s > SLOW_AT_FIRST_S and file.tell() - begun < took_s * TOO_SLOW_BYTES_S:
+                raise BrokeOff(f"{file.tell() - begun} bytes came in {took_s:.0f} s")

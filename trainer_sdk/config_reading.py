@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import orjson
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from trainer_sdk.config_text import parse_object, parse_value
 from trainer_sdk.frozen import Asked
 from trainer_sdk.platform_tree import is_generic_tree, wishes
 from trainer_sdk.values import as_device
@@ -129,17 +129,8 @@ class _Collector(Generic[Model]):
     def _parsed(self, text: str) -> dict[str, Any]:
         if not text.strip():
             return {}
-        try:
-            config = orjson.loads(text)  # stricter than json: no NaN, no half characters, no 10000 brackets
-        except orjson.JSONDecodeError as error:
-            self.problems.append(
-                f"{self.source} is not JSON: {error.msg} at character {error.pos}, "
-                f"near {text[max(0, error.pos - 20) : error.pos + 20]!r}"
-            )
-            return {}
-        if not isinstance(config, dict):
-            self.problems.append(f"{self.source} must be a JSON object, found {type(config).__name__}")
-            return {}
+        config, wrong = parse_object(text, self.source)
+        self.problems.extend(wrong)
         return config
 
     def _keys(self, config: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -183,10 +174,7 @@ def agreed(values: list[Given], problems: list[str], *, same: Callable[[Any], An
 
 def typed(text: str) -> Any:
     """Environment variables are text: a number or a list where it reads as one, else the text."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
+    return parse_value(text)
 
 
 def did_you_mean(word: str, known: Mapping[str, Any]) -> str:

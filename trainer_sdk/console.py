@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
+
+from trainer_sdk.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,9 +39,27 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def set_up_logging(level: str) -> None:
-    """Logs of this process to standard output."""
-    logging.basicConfig(level=level, handlers=[_handler()], force=True)
+class Safely(logging.Formatter):
+    """Another formatter's text without secrets, and without what a terminal would obey."""
+
+    def __init__(self, formatter: logging.Formatter, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(self._redact(self._formatter.format(record)), keep="\n\t")
+
+
+def set_up_logging(level: str, redact: Callable[[str], str] = str) -> None:
+    """Logs of this process to standard output.
+
+    Args:
+        redact: takes the secrets out of a text.
+    """
+    handler = _handler()
+    handler.setFormatter(Safely(handler.formatter or logging.Formatter(), redact))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

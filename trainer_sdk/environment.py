@@ -64,6 +64,11 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         "The data set (one of the first three): `train.py`, `evaluate.py`, and `export.py` for calibration and proof",
         (
             Variable("DATASET_PATH", "a local DICE folder"),
+            Variable(
+                "DATASET_LINKS_TO",
+                "folders, with ':' between them, into which links of a local data set may lead",
+                "none",
+            ),
             Variable("DATASET_S3_URI", "`s3://bucket/prefix`, a bare id, `datasets/<id>`, or a local path"),
             Variable("DATASET_ID", "`datasets/<id>/` in the data set bucket"),
             Variable("DATASET_VERSION_HASH", "sha256 the annotations must have"),
@@ -179,6 +184,7 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
             Variable("MLFLOW_TRACKING_URI", "an MLflow server that is told the plan and every epoch's numbers"),
             Variable("MLFLOW_EXPERIMENT_NAME", "its experiment", "`openmmlab-trainer`"),
             Variable("XDG_CACHE_HOME", "parent of the caches", "~/.cache"),
+            Variable("OPENCV_IO_MAX_IMAGE_PIXELS", "of one picture; a larger one is not opened", "178956970"),
             Variable("CUDA_VISIBLE_DEVICES", "GPUs this job may see; `device` counts among them"),
         ),
     ),

@@ -25,8 +25,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from trainer_sdk.printable import printable
+
 EXIT_UNDELIVERED = 2
 """The work is done but the backend does not know: a rerun of the same JOB_ID delivers it and trains nothing."""
+
+
+MOST_PROBLEMS = 100
+LONGEST_PROBLEM = 3000
+"""Characters. A value that fills CONFIG is not to fill every log too."""
 
 
 class JobError(Exception):
@@ -37,6 +44,7 @@ class JobError(Exception):
     retryable: bool = False
 
     def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None) -> None:
+        message, hint = printable(message, keep="\n\t"), printable(hint, keep="\n\t")
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -45,10 +53,16 @@ class JobError(Exception):
 
     @classmethod
     def of_problems(cls, subject: str, problems: Sequence[str], *, hint: str = "") -> JobError:
-        """One error that lists every problem, so that a user corrects them in one go."""
+        """One error that lists every problem, so that a user corrects them in one go.
+
+        Each is a line, whatever it quotes, and none hides the others by its length.
+        """
+        lines = [_in_one_line(problem) for problem in problems[:MOST_PROBLEMS]]
         if len(problems) == 1:
-            return cls(f"{subject}: {problems[0]}", hint=hint)
-        listed = "\n".join(f"  - {problem}" for problem in problems)
+            return cls(f"{subject}: {lines[0]}", hint=hint)
+        if len(problems) > len(lines):
+            lines.append(f"and {len(problems) - len(lines)} more")
+        listed = "\n".join(f"  - {line}" for line in lines)
         return cls(f"{subject}: {len(problems)} problems\n{listed}", hint=hint)
 
     @property
@@ -133,6 +147,13 @@ class JobCancelled(JobError):
 
     code = "Cancelled"
     exit_code = 0
+
+
+def _in_one_line(problem: str) -> str:
+    if len(problem) > LONGEST_PROBLEM:
+        half = LONGEST_PROBLEM // 2
+        problem = f"{problem[:half]} ... {problem[-half:]}"
+    return printable(problem)
 
 
 ERROR_TYPES: dict[str, type[JobError]] = {

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
 
 from trainer_sdk.values import SWITCH, refuse_switch, takes_switches
 
 Side = Annotated[int, Field(ge=32, le=8192)]
 Size = tuple[Side, Side]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _without_signature(address: str | None) -> str | None:
+    return address.partition("?")[0] if address and address.startswith(("http://", "https://")) else address
+
+
+Address = Annotated[str | None, PlainSerializer(_without_signature)]
+"""A path or a URL; written down without its query, which may be a signature."""
 
 
 class Frozen(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from trainer_sdk.frozen import Asked, Frozen, Probability, Size
+from trainer_sdk.frozen import Address, Asked, Frozen, Probability, Size
 from trainer_sdk.model_configs import EvaluateConfig, ExportConfig, ExportFormat, PredictConfig
 from trainer_sdk.tasks import Task
 from trainer_sdk.values import (
@@ -178,7 +178,7 @@ class TrainSpec(Frozen):
     model_name: str = Field(min_length=1, max_length=100)
     dataset: DatasetRef
     config: TrainConfig
-    checkpoint_path: str | None = None
+    checkpoint_path: Address = None
     """Weights to start from instead of the published ones: a file, an s3:// URI or an https:// address."""
     notes: tuple[str, ...] = ()
     """What was in the request and had no effect, in words."""
@@ -193,7 +193,7 @@ class ModelJobSpec(Frozen):
     task: Task | None
     model_name: str | None = Field(None, min_length=1, max_length=100)
     """Needed for upstream's checkpoints; ours say it themselves."""
-    checkpoint_path: str | None
+    checkpoint_path: Address
     """A file, an s3:// URI, an https:// address; an exported package too. None: the model's published weights."""
     notes: tuple[str, ...] = ()
     """What was in the request and had no effect, in words."""

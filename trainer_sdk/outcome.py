@@ -46,9 +46,9 @@ def completed_before(path: Path) -> bool:
 
 
 def same_request(path: Path, spec: JobSpec) -> bool:
-    """Whether the earlier run was asked for the same."""
+    """Whether the earlier run was asked for the same, as far as it is written down."""
     try:
-        return type(spec).model_validate_json(path.read_bytes()) == spec
+        return type(spec).model_validate_json(path.read_bytes()).model_dump() == spec.model_dump()
     except (FileNotFoundError, ValidationError):
         return False
 

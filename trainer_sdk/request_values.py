@@ -16,6 +16,8 @@ from trainer_sdk.tasks import TASK_ALIASES, Task
 CHECKPOINTS = ("CHECKPOINT_PATH", "CHECKPOINT_S3_URI")
 IMAGES = ("IMAGES_PATH", "IMAGES_S3_URI", "IMAGE_PATHS")
 PRETRAINED = "pretrained"
+SNAPSHOT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""It becomes part of a path."""
 MODELS = "`python -m mmtrain.recipes` lists the models"
 
 
@@ -159,6 +161,9 @@ def read_dataset(environ: Mapping[str, str], problems: list[str]) -> DatasetRef 
         problems.append(
             f"the data set {prefix or dataset_id!r} leaves its folder: DATASET_ID or DATASET_S3_URI has '..'"
         )
+    snapshot_id = environ.get("SNAPSHOT_ID", "").strip() or None
+    if snapshot_id and not re.fullmatch(SNAPSHOT, snapshot_id):
+        problems.append(f"SNAPSHOT_ID={snapshot_id!r} may hold only letters, digits, '.', '_' and '-' (128 at most)")
     version_hash = environ.get("DATASET_VERSION_HASH", "").strip().lower().removeprefix("sha256:") or None
     if version_hash and not re.fullmatch(r"[0-9a-f]{64}", version_hash):
         problems.append(f"DATASET_VERSION_HASH={version_hash!r} is not a sha256 (64 hex digits)")
@@ -168,7 +173,7 @@ def read_dataset(environ: Mapping[str, str], problems: list[str]) -> DatasetRef 
         path=path,
         bucket=bucket,
         prefix=(prefix.strip("/") if prefix else f"datasets/{dataset_id}") + "/",
-        snapshot_id=environ.get("SNAPSHOT_ID", "").strip() or None,
+        snapshot_id=snapshot_id,
         version_hash=version_hash,
     )
 

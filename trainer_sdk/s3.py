@@ -16,7 +16,7 @@ from trainer_sdk.s3_errors import DamagedTransfer, answered, explained, gave_up,
 from trainer_sdk.s3_etags import contradict, etag_of
 from trainer_sdk.s3_patience import patience_with
 from trainer_sdk.settings import StorageSettings
-from trainer_sdk.storage import StoredObject, content_type
+from trainer_sdk.storage import StoredObject, content_type, refuse_huge
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -153,6 +153,8 @@ class S3Storage:
         """Fills the sink with the object. Raises: DamagedTransfer, and what the libraries raise."""
         sink.restart()
         answer = (self._ask_obstore(key) if obstore_lives() else None) or self._ask_boto(key)
+        if isinstance(sink, _Memory):
+            refuse_huge(self.uri(key), answer.size_bytes)
         digest, received = hashlib.md5(usedforsecurity=False), 0
         for piece in answer.pieces:
             digest.update(piece)

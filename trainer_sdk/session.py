@@ -42,6 +42,8 @@ from trainer_sdk.outcome import (
     same_request,
     unusable_folder,
 )
+from trainer_sdk.printable import printable
+from trainer_sdk.redaction import Redaction
 from trainer_sdk.request import read_spec
 from trainer_sdk.settings import Settings
 from trainer_sdk.stopping import OURS, SIGNALS, Part, Stop, Wakeups, let_signals_through
@@ -67,9 +69,10 @@ class JobSession:
     """The job's voice and its last word. Use as a context manager; never let an exception of a job pass it."""
 
     def __init__(self, environ: Mapping[str, str], *, kind: Kind = "train", log_level: str = "INFO") -> None:
-        set_up_logging(log_level)
         self.kind: Kind = kind
         self.environ = dict(environ)
+        self._without_secrets = Redaction(environ)
+        set_up_logging(log_level, self._without_secrets)
         self.settings = Settings.from_env(environ)
         self.exit_code = 1
         self.timings_s: dict[str, float] = {}
@@ -182,7 +185,7 @@ class JobSession:
             self._heartbeat.hear(event)
         if self._outbox is not None:
             with self._undisturbed():
-                self._outbox.tell(event)
+                self._outbox.tell(self._without_secrets.of_event(event))
 
     def patience_s(self, part: Part) -> float:
         """How long the job may wait for its last upload or delivery."""
@@ -202,7 +205,9 @@ class JobSession:
     def log(
         self, message: str, *, event_type: str = "training", level: Literal["INFO", "WARNING", "ERROR"] = "INFO"
     ) -> None:
-        """A milestone: printed here and kept on the platform's log page, which trainings alone have."""
+        """A milestone, in one line whatever it quotes: printed here, and kept on the platform's log page, which
+        trainings alone have."""
+        message = printable(message)
         log.log(getattr(logging, level), message)
         if self.kind in HAS_LOG_PAGE:
             self.tell(LogLine(event_type=event_type, level=level, message=message))
@@ -409,7 +414,8 @@ class JobSession:
         if self._workspace is None or self._taken:
             return
         try:
-            write_json(self._workspace.path("outcome.json"), outcome.model_dump(mode="json"))
+            record = self._without_secrets.of_record(outcome)
+            write_json(self._workspace.path("outcome.json"), record)
         except OSError as error:
             log.error("outcome.json cannot be written: %s", error)
 

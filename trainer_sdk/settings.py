@@ -13,6 +13,7 @@ from trainer_sdk.callback import CallbackSettings, callback_problems
 from trainer_sdk.stopping import GRACE_PERIOD_S
 
 CA_BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+MAX_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS"
 API_PREFIX = "/api/v1"
 SECONDS = ("DELIVERY_TIMEOUT_S", "STORAGE_PATIENCE_S", "GRACE_PERIOD_S", "MAX_DURATION_S", "WATCHDOG_S", "STATE_POLL_S")
 WATCHDOG_S = 1800.0
@@ -47,6 +48,8 @@ class Settings(BaseModel):
     workspace_dir: Path
     dataset_cache_dir: Path
     dataset_cache_max_gb: float
+    dataset_links_to: tuple[Path, ...] = ()
+    """Folders outside a local data set into which its links may lead."""
     weights_dir: Path | None
     weights_cache_dir: Path
     weights_mirror: str | None
@@ -72,6 +75,9 @@ class Settings(BaseModel):
             workspace_dir=Path(environ.get("WORKSPACE_DIR") or "workspace").absolute(),
             dataset_cache_dir=Path(environ.get("DATASET_CACHE_DIR") or cache / "datasets").absolute(),
             dataset_cache_max_gb=_not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=100.0),
+            dataset_links_to=tuple(
+                Path(folder).absolute() for folder in environ.get("DATASET_LINKS_TO", "").split(":") if folder
+            ),
             weights_dir=Path(weights).absolute() if weights else None,
             weights_cache_dir=cache / "weights",
             weights_mirror=environ.get("WEIGHTS_MIRROR") or None,
@@ -107,6 +113,9 @@ def settings_problems(environ: Mapping[str, str]) -> list[str]:
     for name in SECONDS:
         if _not_negative(environ.get(name), default=1.0) < 0:
             problems.append(f"{name}={environ[name]!r} is not a number of seconds")
+    pixels = environ.get(MAX_PIXELS, "1")
+    if not (pixels.isascii() and pixels.isdecimal() and int(pixels[:19]) > 0):
+        problems.append(f"{MAX_PIXELS}={pixels!r} is not a number of pixels")
     if _not_negative(environ.get("DATASET_CACHE_MAX_GB"), default=1.0) < 0:
         problems.append(f"DATASET_CACHE_MAX_GB={environ['DATASET_CACHE_MAX_GB']!r} is not a number of gigabytes")
     return problems

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from trainer_sdk.errors import ConfigError, NetworkError
 from trainer_sdk.partfile import growing
 from trainer_sdk.settings import StorageSettings
 
@@ -24,6 +26,11 @@ class StoredObject(NamedTuple):
     """Changes with the content: S3's ETag without quotes, a folder's time of change."""
 
 
+MAX_READ_BYTES = 4 * 10**9
+"""Of what is read into memory whole: annotation files and pictures."""
+BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}"
+
+
 class Storage(Protocol):
     """One bucket. Keys are relative and use '/'. Usable from several threads, and in forked children."""
 
@@ -38,7 +45,7 @@ class Storage(Protocol):
         ...
 
     def read(self, key: str) -> bytes:
-        """Checked as `download` checks. Raises: MissingObject, NetworkError."""
+        """Checked as `download` checks, into memory. Raises: MissingObject, NetworkError, also for a huge object."""
         ...
 
     def download(self, key: str, target: Path) -> StoredObject:
@@ -63,9 +70,23 @@ class Storage(Protocol):
         ...
 
 
+def refuse_huge(uri: str, size_bytes: int) -> None:
+    """Raises: NetworkError, for an object that is not read into memory."""
+    if size_bytes > MAX_READ_BYTES:
+        found = f"{size_bytes / 1e9:.1f} GB, {MAX_READ_BYTES / 1e9:.0f} GB at most are read into memory"
+        raise NetworkError(f"{uri} has {found}", retryable=False)
+
+
 def open_storage(settings: StorageSettings, bucket: str | None = None) -> Storage:
-    """``file:///folder`` endpoints are folders with one subfolder per bucket, anything else is S3."""
+    """``file:///folder`` endpoints are folders with one subfolder per bucket, anything else is S3.
+
+    Raises:
+        ConfigError: no bucket can be called so.
+    """
     bucket = bucket or settings.bucket
+    if not re.fullmatch(BUCKET, bucket) or ".." in bucket:  # of a request's s3:// address; here it may be a folder
+        hint = "3 to 63 letters, digits, '.', '_' and '-', such as training-datasets"
+        raise ConfigError(f"{bucket!r} cannot be a bucket's name", hint=hint)
     if settings.endpoint.startswith("file://"):
         return LocalStorage(Path(urlsplit(settings.endpoint).path) / bucket)
     from trainer_sdk.s3 import S3Storage
@@ -83,18 +104,19 @@ class LocalStorage:
         return str(self._root / key)
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        base = self._root / prefix
+        base = self._path(prefix)
         files = [path for path in base.rglob("*") if path.is_file()] if base.is_dir() else []
         return iter(sorted(self._described(path) for path in files))
 
     def read(self, key: str) -> bytes:
         try:
-            return (self._root / key).read_bytes()
+            refuse_huge(self.uri(key), self._path(key).stat().st_size)
+            return self._path(key).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise MissingObject(self.uri(key)) from error
 
     def download(self, key: str, target: Path) -> StoredObject:
-        source = self._root / key
+        source = self._path(key)
         try:
             found, file = self._described(source), source.open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -104,12 +126,22 @@ class LocalStorage:
         return found
 
     def upload(self, source: Path, key: str) -> str:
-        with source.open("rb") as file, growing(self._root / key) as part:
+        with source.open("rb") as file, growing(self._path(key)) as part:
             part.take(file)
         return self.uri(key)
 
     def delete(self, key: str) -> None:
-        (self._root / key).unlink(missing_ok=True)
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        """A bucket has no way out of it.
+
+        Raises:
+            MissingObject: in a bucket, ``..`` is a name like any other, and nothing is called so.
+        """
+        if ".." in PurePosixPath(key).parts or key.startswith("/"):
+            raise MissingObject(self.uri(key))
+        return self._root / key
 
     def _described(self, path: Path) -> StoredObject:
         found = path.stat()

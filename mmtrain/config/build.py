@@ -7,6 +7,7 @@ transform of training, validation and test.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -140,6 +141,12 @@ def beyond_config(plan: TrainPlan, config: Dict) -> str:
     done += [words for kind, words in MENDED.items() if kind in kinds]
     several = f"# For torchrun with {plan.devices} processes: batch_size is each one's.\n" if plan.devices > 1 else ""
     return several + (f"# The trainer did this besides, a run by hand does not: {', '.join(done)}.\n" if done else "")
+
+
+def without_templates(text: str) -> str:
+    """A config file's text in which MMEngine, which replaces ``{{ ... }}`` before it reads the file, finds nothing of
+    that: a class may be called ``{{$HOME:}}``. In such a text, two braces in a row stand in literals only."""
+    return re.sub(r"\{(?=\{)", r"\\x7b", text)
 
 
 def _train_loader(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFiles) -> Dict:

@@ -84,7 +84,7 @@ def fetch(
     """
     if ref.path is not None:
         root = Path(ref.path)
-        return _located(ref, FolderSource(root, f"datasets/{ref.id}/"), task, root.resolve())
+        return _located(ref, FolderSource(root, f"datasets/{ref.id}/", settings.dataset_links_to), task, root.resolve())
     assert ref.prefix is not None
     storage = open_storage(settings.datasets, ref.bucket)
     source = BucketSource(storage, ref.bucket or settings.datasets.bucket, ref.prefix)

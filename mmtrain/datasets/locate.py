@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterable
 
 from converters import DiceDataset, image_key_candidates
 from converters.layout import extra_files, file_name_problem, mask_key_candidates
+from mmtrain.datasets.cache import MARKER, RECORD
+from trainer_sdk.partfile import PART_SUFFIX
 from trainer_sdk.tasks import Task
 
 ELSEWHERE = ".elsewhere/"
 """Below this the cache keeps objects that lie outside the data set's prefix."""
+
+OURS = (MARKER, RECORD)
+"""The cache's own notes on a data set."""
 
 Exists = Callable[[str], bool]
 """Of an object key."""
@@ -81,5 +86,11 @@ def key_of(path: str, prefix: str) -> str:
 
 def _first(keys: Iterable[str], prefix: str, exists: Exists) -> str | None:
     """S3 allows keys with '..', and an image root may hold one: no path leaves the data set folder."""
-    paths = (path_of(key, prefix) for key in keys if exists(key))
+    paths = (path_of(key, prefix) for key in keys if not _is_ours(key, prefix) and exists(key))
     return next((path for path in paths if not file_name_problem(path)), None)
+
+
+def _is_ours(key: str, prefix: str) -> bool:
+    """Whether the cache has another use for the place where the object would come to lie."""
+    path = key.removeprefix(prefix)
+    return key.startswith(prefix) and (path in OURS or path.startswith(ELSEWHERE) or path.endswith(PART_SUFFIX))

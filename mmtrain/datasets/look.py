@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import zlib
+import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from converters.semantic import DAMAGE
 from mmtrain.datasets.pictures import Pictures, PicturesHere
 from trainer_sdk.errors import DatasetError
 
@@ -30,11 +31,10 @@ UPRIGHT = 1
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 PLAIN_FORMATS = ("JPEG", "PNG")
-DAMAGE = (
-    OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow's decoders are known to raise on damaged files."""
+Image.MAX_IMAGE_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]) // 2
+"""Pillow refuses twice as many, by the header, and only warns from here on. The same limit for both decoders: what
+Pillow's header has not told, OpenCV's own check finds."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 KINDS = {
     "1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "palette", "PA": "palette with alpha",
     "RGBA": "alpha", "RGBX": "alpha", "CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab", "HSV": "HSV",

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mmtrain.datasets.stream import ImageStream, StreamedImages, open_stream
+from trainer_sdk.errors import DatasetError
 from trainer_sdk.settings import StorageSettings
+from trainer_sdk.storage import MAX_READ_BYTES
 
 
 class Pictures(Protocol):
@@ -25,7 +27,10 @@ class PicturesHere:
     root: Path
 
     def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+        file = self.root / path
+        if (size_bytes := file.stat().st_size) > MAX_READ_BYTES:
+            raise DatasetError(f"has {size_bytes / 1e9:.1f} GB, {MAX_READ_BYTES / 1e9:.0f} GB at most")
+        return file.read_bytes()
 
 
 @dataclass

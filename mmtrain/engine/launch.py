@@ -31,6 +31,7 @@ from trainer_sdk.errors import (
     disk_full,
 )
 from trainer_sdk.nodes import ALONE, Nodes, without_launchers
+from trainer_sdk.redaction import hides
 from trainer_sdk.stopping import Stop
 
 Last = TypeVar("Last", Finished, Done)
@@ -39,8 +40,11 @@ POLL_S = 0.2
 FULL_DISK_BYTES = 2**20
 MEMORY_EVENTS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
 """Of cgroup v2 and v1."""
-SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|DATABASE_URL)", re.IGNORECASE)
-DATASET_KEYS = ("EXTERNAL_STORAGE_ACCESS_KEY", "EXTERNAL_STORAGE_SECRET_KEY")
+FOR_STREAMING = (
+    "EXTERNAL_STORAGE_ACCESS_KEY", "EXTERNAL_STORAGE_SECRET_KEY",
+    *(name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())),
+)  # fmt: skip
+"""Secret or not: without them no image can be read from its bucket."""
 
 
 def launch(
@@ -110,9 +114,9 @@ def worker_environment(
     environ: Mapping[str, str], *, threads: int, gpus: tuple[int, ...], streaming: bool = False
 ) -> dict[str, str]:
     """Ours, without secrets it has no use for, with as many threads as each process has cores, and the chosen GPUs."""
-    allowed = DATASET_KEYS if streaming else ()
+    allowed = FOR_STREAMING if streaming else ()
     ours = without_launchers(environ)
-    kept = {name: value for name, value in ours.items() if name in allowed or not SECRET.search(name)}
+    kept = {name: value for name, value in ours.items() if name in allowed or not hides(name, value)}
     visible = [number.strip() for number in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number.strip()]
     chosen = ",".join(visible[gpu] if visible else str(gpu) for gpu in gpus)
     return kept | {

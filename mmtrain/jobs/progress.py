@@ -7,6 +7,7 @@ wherever: it names a whole.
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmtrain.checkpoint_file import check_checkpoint_file
-from mmtrain.engine.order import BROUGHT, RESUMABLE
+from mmtrain.engine.order import BROUGHT, MESSAGES, RESUMABLE
+from mmtrain.jobs.memory import MEMORY
 from trainer_sdk.errors import CheckpointError, NetworkError
 from trainer_sdk.session import JobSession
 from trainer_sdk.settings import Settings
@@ -23,6 +25,8 @@ from trainer_sdk.storage import LocalStorage, MissingObject, Storage, open_stora
 from trainer_sdk.workspace import fingerprint, write_json
 
 RECORD = "progress.json"
+KEPT = (BROUGHT, MESSAGES, MEMORY, "epoch_*.pth", "best_*.pth", "*/vis_data/events.*")
+"""What a training needs to go on with whole curves and the same steps, by path in ``work/``; nothing else is."""
 
 
 class StoredFile(BaseModel):
@@ -109,7 +113,7 @@ class ProgressStore:
         try:
             names = sorted(progress.files, key=lambda name: name == BROUGHT)  # last: the newest one is gone on with
             for name in names:
-                if folder.resolve() not in (folder / name).resolve().parents:
+                if folder.resolve() not in (folder / name).resolve().parents or not _is_kept(name):
                     raise CheckpointError(f"{self.uri}{RECORD} names a file that is none of work/: {name!r}")
                 self._bring_one(progress.files[name], folder / name)
             if BROUGHT not in progress.files:
@@ -137,6 +141,10 @@ class ProgressStore:
             raise CheckpointError(f"{self.uri}{file.object} is damaged: it is not what {RECORD} says")
         if target.suffix == ".pth":
             check_checkpoint_file(target, f"{self.uri}{file.object}")
+
+
+def _is_kept(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in KEPT)
 
 
 def progress_store(settings: Settings, job_id: str) -> ProgressStore | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from converters.geometry import XYWH
-from mmtrain.datasets.look import DAMAGE
+from converters.semantic import DAMAGE
 from mmtrain.datasets.pool import each
 
 MAX_WIDTH, MAX_HEIGHT = 190, 160

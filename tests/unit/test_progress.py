@@ -228,7 +228,10 @@ def test_what_is_not_whole_is_left_alone(
     assert said in second.said[0][1]
 
 
-@pytest.mark.parametrize("name", ["../fetched.pth", "/tmp/fetched.pth", "a/../../b.pth", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["../fetched.pth", "/tmp/fetched.pth", "a/../../b.pth", "", "worker.json", "worker_error.json", "stop", "x.pth"],
+)
 def test_nothing_is_written_outside_the_work_folder(
     first: Machine, machine: Callable[[str], Machine], storage: Path, name: str
 ) -> None:

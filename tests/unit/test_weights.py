@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +186,47 @@ def test_a_wrong_hash_is_refused_wherever_it_comes_from(
     with pytest.raises(CheckpointError, match="sha256 begins with"):
         obtain_weights(recipe, asked)
     assert not list(tmp_path.rglob("*.part"))
+
+
+class Answers(BaseHTTPRequestHandler):
+    """What a server says that means no good; the path says which."""
+
+    def do_GET(self) -> None:
+        if self.path == "/drip":
+            self.send_response(200)
+            self.send_header("Content-Length", "90000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.01)
+        elif self.path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * 10_000)
+        else:
+            self.send_response(302)
+            self.send_header("Location", {"/file": "file:///etc/passwd", "/loop": "/loop"}[self.path])
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/drip", "bytes came in"), ("/endless", "longer than"), ("/file", "UnsupportedProtocol"), ("/loop", "redirects")],
+)
+def test_a_server_that_means_no_good_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, said: str
+) -> None:
+    monkeypatch.setattr(http_file, "PAUSES_S", ())
+    monkeypatch.setattr(http_file, "SLOW_AT_FIRST_S", 0.1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        with pytest.raises(OSError, match=said):
+            http_file.fetch(f"http://127.0.0.1:{server.server_port}{path}", tmp_path / "part", max_bytes=100_000)
+        server.shutdown()
+    assert not (tmp_path / "part").exists() or (tmp_path / "part").stat().st_size < 200_000
