@@ -15,7 +15,8 @@
     └── JobCancelled       the backend says cancelled or stopped
 
 ``code`` is the platform's word for it, ``exit_code`` lets a Kubernetes ``podFailurePolicy`` retry 4, 5 and 143
-and never 3. A message says what, which and what was found; the hint says what to do.
+and never 3. A message says what, which and what was found; the hint says what to do. docs/errors.md is made of this
+file.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from trainer_sdk.printable import printable
 
 EXIT_UNDELIVERED = 2
 """The work is done but the backend does not know: a rerun of the same JOB_ID delivers it and trains nothing."""
+
+Actor = Literal["whoever wrote the request", "whoever runs the platform", "the developers", "nobody"]
 
 
 MOST_PROBLEMS = 100
@@ -37,17 +40,24 @@ LONGEST_PROBLEM = 3000
 
 
 class JobError(Exception):
-    """A failure that we can name; anything else is a bug of ours."""
+    """A failure that nobody foresaw: a bug of ours."""
 
     code: ClassVar[str] = "UnknownError"
     exit_code: ClassVar[int] = 1
+    acts: ClassVar[Actor] = "the developers"
+    remedy: ClassVar[str] = "Report it, with `outcome.json` and `work/worker.log`."
     retryable: bool = False
+    """Whether the same request may end well later, or on another machine, though nobody changes anything."""
+    worker_traceback: str | None = None
+    """Of the process in which it happened, where that is not this one."""
 
     def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None) -> None:
         message, hint = printable(message, keep="\n\t"), printable(hint, keep="\n\t")
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.facts: dict[str, Any] = {}
+        """What only the place knows where it happened: fields of `trainer_sdk.evidence.Evidence`."""
         if retryable is not None:
             self.retryable = retryable
 
@@ -76,6 +86,8 @@ class ConfigError(JobError):
 
     code = "ConfigError"
     exit_code = 3
+    acts = "whoever wrote the request"
+    remedy = "Correct what the message lists: it lists everything at once. docs/environment.md knows every value."
 
 
 class DatasetError(JobError):
@@ -83,6 +95,8 @@ class DatasetError(JobError):
 
     code = "DatasetError"
     exit_code = 3
+    acts = "whoever wrote the request"
+    remedy = "Correct the data set: `findings.json` and `out/data.html` say where, docs/findings.md what a code means."
 
 
 class CheckpointError(JobError):
@@ -90,6 +104,8 @@ class CheckpointError(JobError):
 
     code = "CheckpointError"
     exit_code = 3
+    acts = "whoever wrote the request"
+    remedy = "Name other weights with CHECKPOINT_PATH, put them where the hint says, or train without any."
 
 
 class ResourceError(JobError):
@@ -97,16 +113,25 @@ class ResourceError(JobError):
 
     code = "ResourceError"
     exit_code = 4
+    acts = "whoever runs the platform"
+    remedy = "Give the job what the message says it lacks; on another machine the same request may do as it is."
+    retryable = True
 
 
 class OutOfMemory(ResourceError):
     """Memory ran out; with less at a time it may not."""
+
+    remedy = "Raise the memory limit, or lower imgsz or workers; fewer images at a time were tried already."
+    retryable = False
 
 
 class TimeLimitReached(ResourceError):
     """The time that the job was given is over; its checkpoint is kept."""
 
     exit_code = 3  # not the machine's turn: started again as it is, it would take the same time once more
+    acts = "whoever wrote the request"
+    remedy = "Raise MAX_DURATION_S and start the same JOB_ID again: it goes on from the checkpoint. Or ask for less."
+    retryable = False
 
 
 class NetworkError(JobError):
@@ -115,16 +140,21 @@ class NetworkError(JobError):
     code = "NetworkError"
     exit_code = 5
     retryable = True
+    acts = "whoever runs the platform"
+    remedy = "Nothing, if it passes: the next start goes on. Keys that are refused have to be corrected."
 
 
 class FrameworkError(JobError):
     """The OpenMMLab stack broke, or we configured it wrongly."""
 
     code = "FrameworkError"
+    remedy = "Report it, with `outcome.json` and `work/worker.log`. A crash in compiled code may be the machine's."
 
 
 class ExportError(FrameworkError):
     """An exported model does not compute what the trained one computes."""
+
+    remedy = "Export to another format, or report it."
 
 
 class DivergedError(JobError):
@@ -132,6 +162,8 @@ class DivergedError(JobError):
 
     code = "ValidationError"
     exit_code = 3
+    acts = "whoever wrote the request"
+    remedy = "Lower lr0, warm up for longer, clip gradients (`grad_clip`), or leave amp out."
 
 
 class Interrupted(JobError):
@@ -140,6 +172,8 @@ class Interrupted(JobError):
     code = "Interrupted"
     exit_code = 143
     retryable = True
+    acts = "nobody"
+    remedy = "The next start of the same JOB_ID goes on from the checkpoint that was saved."
 
 
 class JobCancelled(JobError):
@@ -147,6 +181,8 @@ class JobCancelled(JobError):
 
     code = "Cancelled"
     exit_code = 0
+    acts = "nobody"
+    remedy = "What was reached until then is in the job folder and in the storage."
 
 
 def _in_one_line(problem: str) -> str:

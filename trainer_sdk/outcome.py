@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer_sdk.errors import Interrupted, JobError, ResourceError, disk_full
+from trainer_sdk import os_errors
+from trainer_sdk.errors import Interrupted, JobError, OutOfMemory, ResourceError, disk_full
 from trainer_sdk.events import Text
+from trainer_sdk.evidence import Evidence
 from trainer_sdk.jobspec import JobSpec
 
 Status = Literal["completed", "failed", "interrupted", "cancelled"]
@@ -29,6 +30,8 @@ class Outcome(BaseModel):
     hint: Text | None = None
     retryable: bool = False
     traceback: Text | None = None
+    evidence: Evidence | None = None
+    """Of a job that did not end well."""
     timings_s: dict[str, float]
     undelivered_events: int = 0
     refused_events: int = 0
@@ -55,7 +58,7 @@ def same_request(path: Path, spec: JobSpec) -> bool:
 
 def unusable_folder(error: OSError, folder: Path) -> ResourceError:
     """WORKSPACE_DIR cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in os_errors.NO_SPACE:
         return disk_full(error, folder)
     return ResourceError(
         f"the work folder {folder} cannot be used: {error.strerror}", hint="set WORKSPACE_DIR to a writable folder"
@@ -68,8 +71,17 @@ def as_job_error(error: BaseException, workspace_dir: Path) -> JobError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("stopped from the keyboard")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return disk_full(error, workspace_dir)
+    if isinstance(error, OSError) and (known := os_errors.named(error, workspace_dir)):
+        return known
     if isinstance(error, MemoryError):
-        return ResourceError("out of memory in the parent process", hint="give the job more memory")
+        return OutOfMemory("out of memory in the parent process", hint="give the job more memory")
     return JobError(f"{type(error).__name__}: {error}", hint="this is a bug: please report it with the traceback")
+
+
+def worker_traceback_of(error: BaseException | None) -> str | None:
+    """Of the process in which it happened, where the error, or what it was raised from, came from one."""
+    while error is not None:
+        if isinstance(error, JobError) and error.worker_traceback:
+            return error.worker_traceback
+        error = error.__cause__
+    return None

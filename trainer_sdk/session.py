@@ -28,6 +28,7 @@ from trainer_sdk.errors import (
     TimeLimitReached,
 )
 from trainer_sdk.events import Event, LogLine, Progress
+from trainer_sdk.evidence import Evidence, Observer
 from trainer_sdk.heartbeat import FILE, Heartbeat
 from trainer_sdk.http_backend import HttpBackend
 from trainer_sdk.jobspec import JobSpec
@@ -41,6 +42,7 @@ from trainer_sdk.outcome import (
     completed_before,
     same_request,
     unusable_folder,
+    worker_traceback_of,
 )
 from trainer_sdk.printable import printable
 from trainer_sdk.redaction import Redaction
@@ -80,6 +82,9 @@ class JobSession:
         self.at_end = contextlib.ExitStack()
         """What has to be undone however the job ends; must not raise."""
         self._to_the_end = contextlib.ExitStack()
+        self.observer = Observer()
+        """Knows what a failure is judged by; a step may add a witness."""
+        self.observer.start()
         self._spec, self._request_error = _read_or_error(kind, environ)
         self.nodes, nodes_error = _nodes_or_error(environ) if kind == "train" else (ALONE, None)
         """The machines of the job; only the first one's session is heard."""
@@ -369,7 +374,7 @@ class JobSession:
         log.error("%s", failure.wire_text)
         if failure.exit_code == 1:
             log.error("%s", trace)
-        worker_trace = getattr(error, "worker_traceback", None)
+        told = worker_traceback_of(error) or trace
         if not self._taken:
             self.tell(
                 failed(
@@ -377,14 +382,19 @@ class JobSession:
                     Failure(
                         exit_code=failure.exit_code,
                         message=failure.wire_text,
-                        traceback=worker_trace or trace,
+                        traceback=told,
                         epochs_completed=self._epochs_completed,
                         task=self.task,
                     ),
                 )
             )
         status: Status = "interrupted" if isinstance(failure, Interrupted) else "failed"
-        return self._outcome_record(status, failure, worker_trace or trace)
+        return self._outcome_record(status, failure, told, evidence=self._evidence(error))
+
+    def _evidence(self, error: BaseException) -> Evidence:
+        places = self.settings
+        folders = (places.workspace_dir, places.dataset_cache_dir, places.weights_cache_dir)
+        return self.observer.evidence(error, folders)
 
     def _outcome_record(
         self,
@@ -393,6 +403,7 @@ class JobSession:
         trace: str | None = None,
         *,
         exit_code: int | None = None,
+        evidence: Evidence | None = None,
     ) -> Outcome:
         outcome = Outcome(
             job_id=self._job_id or "",
@@ -404,6 +415,7 @@ class JobSession:
             hint=failure.hint if failure else None,
             retryable=failure.retryable if failure else False,
             traceback=trace,
+            evidence=evidence,
             timings_s=self.timings_s,
             undelivered_events=self._undelivered,
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 from torch import distributed
 
+from mmtrain.engine import upstream_words
 from mmtrain.engine.order import ERROR
 from mmtrain.engine.place import Place, SiblingDied
 from trainer_sdk.errors import ERROR_TYPES, Interrupted, JobError, OutOfMemory, ResourceError
@@ -30,8 +31,6 @@ ANSWER_S = 10.0
 VERDICT_S = 2 * ANSWER_S
 PREFIX = "trainer/alarm/"
 RUNG, VERDICT = PREFIX + "rung", PREFIX + "verdict"
-OF_OTHERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
-"""Words of collectives that another process has left."""
 GO_ON = "start the job again: it goes on from the last checkpoint"
 
 Classify = Callable[[Exception], JobError]
@@ -67,7 +66,7 @@ def is_about_others(error: Exception, classify: Classify) -> bool:
     """Whether it only says that another process is missing."""
     if isinstance(classify(error), OutOfMemory):  # NCCL says that too
         return False
-    collective = isinstance(error, RuntimeError) and any(word in str(error) for word in OF_OTHERS)
+    collective = isinstance(error, RuntimeError) and upstream_words.of_a_lost_process(str(error))
     return collective or isinstance(error, distributed.DistError)
 
 

@@ -73,6 +73,7 @@ class MessageHook(Hook):
                 epoch=runner.epoch + 1,
                 iteration=runner.iter + 1,
                 loss=float(outputs["loss"]),
+                losses={name: float(value) for name, value in outputs.items() if "loss" in name and name != "loss"},
                 lr=_learning_rate(runner),
             )
         )

@@ -18,9 +18,11 @@ from typing import TypeVar
 import orjson
 import psutil
 
+from mmtrain.engine import upstream_words
 from mmtrain.engine.messages import Done, Finished, FitStarted, MessageReader, News, Predicting
 from mmtrain.engine.order import EARLIER_LOG, ERROR, LOG, MESSAGES, STOP
 from mmtrain.engine.watchdog import Watchdog
+from trainer_sdk.cgroup import oom_kill_count
 from trainer_sdk.errors import (
     ERROR_TYPES,
     FrameworkError,
@@ -38,8 +40,6 @@ Last = TypeVar("Last", Finished, Done)
 
 POLL_S = 0.2
 FULL_DISK_BYTES = 2**20
-MEMORY_EVENTS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
-"""Of cgroup v2 and v1."""
 FOR_STREAMING = (
     "EXTERNAL_STORAGE_ACCESS_KEY", "EXTERNAL_STORAGE_SECRET_KEY",
     *(name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())),
@@ -255,6 +255,14 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
         return alone
     number = killing_signal(returncode, log)
     where = f"the last lines of {work_dir / 'worker.log'}: " + " | ".join(log.strip().splitlines()[-3:])
+    if number is None:
+        return FrameworkError(f"the training process ended with code {returncode} and no report", hint=where)
+    error = _of_signal(number, where, oom_killed=oom_killed)
+    error.facts["exit_signal"] = signal_name(number)
+    return error
+
+
+def _of_signal(number: int, where: str, *, oom_killed: bool) -> JobError:
     if number == signal.SIGKILL:
         why = "by the kernel's OOM killer" if oom_killed else "(SIGKILL), most often for lack of memory"
         kind = OutOfMemory if oom_killed else ResourceError
@@ -267,39 +275,36 @@ def death(returncode: int, work_dir: Path, *, oom_killed: bool) -> JobError:
         return ResourceError(
             "the training process died of SIGBUS: shared memory is full", hint="raise --shm-size, or set workers to 0"
         )
-    if number is not None:
-        return FrameworkError(
-            f"the training process died of {signal.Signals(number).name}", hint=f"a crash in compiled code; {where}"
-        )
-    return FrameworkError(f"the training process ended with code {returncode} and no report", hint=where)
+    return FrameworkError(
+        f"the training process died of {signal_name(number)}", hint=f"a crash in compiled code; {where}"
+    )
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL``; a number for those that have no name."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _alone(log: str) -> ResourceError | None:
     """What torchrun says when the nodes did not find each other."""
     hint = "all need the same PET_NNODES, PET_MASTER_ADDR and PET_MASTER_PORT, and wait for NODES_TIMEOUT_S"
-    if came := re.search(r"waiting for clients\. (\d+)/(\d+) clients joined", log):
-        return ResourceError(f"only {came[1]} of {came[2]} nodes came", hint=f"see the others' logs; {hint}")
-    if error := re.search(r"DistNetworkError: (.+)", log):
-        return ResourceError(f"the first node cannot be reached: {error[1]}", hint=f"see its log; {hint}")
+    if came := upstream_words.nodes_that_came(log):
+        return ResourceError(f"only {came[0]} of {came[1]} nodes came", hint=f"see the others' logs; {hint}")
+    if said := upstream_words.unreachable_node(log):
+        return ResourceError(f"the first node cannot be reached: {said}", hint=f"see its log; {hint}")
     return None
 
 
 def killing_signal(returncode: int, log: str) -> int | None:
-    """The signal that ended the worker; torchrun itself exits 1 and says ``exitcode  : -9 (pid: 4711)``."""
-    found = re.findall(r"exitcode\s*: -(\d+)", log)
-    if found:
-        return int(found[0])
-    return -returncode if returncode < 0 else None
-
-
-def oom_kill_count() -> int:
-    """How often the kernel's OOM killer struck in our container."""
-    lines = [line.split() for file in MEMORY_EVENTS if file.exists() for line in file.read_text().splitlines()]
-    return sum(int(number) for name, number in lines if name == "oom_kill")
+    """The signal that ended the worker; torchrun itself exits 1 and says it in its log."""
+    return upstream_words.signal_in(log) or (-returncode if returncode < 0 else None)
 
 
 def _reported(report: Path) -> JobError:
     record = orjson.loads(report.read_bytes())
-    error = ERROR_TYPES.get(record["type"], FrameworkError)(record["message"], hint=record["hint"])
-    error.worker_traceback = record["traceback"]  # type: ignore[attr-defined]
+    error = ERROR_TYPES.get(record["type"], FrameworkError)(
+        record["message"], hint=record["hint"], retryable=record.get("retryable")
+    )
+    error.worker_traceback = record["traceback"]
+    error.facts = record.get("facts", {})
     return error

@@ -22,9 +22,9 @@ from torch.utils.data import Sampler
 from mmtrain.config.build import build_config
 from mmtrain.config.schedule import EMA
 from mmtrain.config.slots import innermost
+from mmtrain.engine.classify import classify
 from mmtrain.engine.fit import prepared_runner, runnable, upstream_config
 from mmtrain.engine.order import ProbeOrder, Tried
-from mmtrain.engine.worker import classify
 from mmtrain.machine import MemoryLimit, memory_limit, peak_rss_bytes
 from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import OutOfMemory

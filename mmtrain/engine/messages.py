@@ -55,6 +55,8 @@ class Iteration(_Message):
     epoch: int
     iteration: int
     loss: Number
+    losses: Numbers = {}
+    """What it is the sum of, by the model's names."""
     lr: Number
 
 

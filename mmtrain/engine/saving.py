@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -15,13 +15,40 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            _save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class _Remembering:
+    """A file that keeps what the system said: torch makes a RuntimeError without a number of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.flush = file.flush
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """Raises: OSError, as the system said it."""
+    remembering = _Remembering(file)
+    try:
+        torch.save(checkpoint, remembering)  # type: ignore[arg-type,unused-ignore]  # all it needs of a file
+    except RuntimeError as error:
+        if remembering.failure is None:
+            raise
+        raise remembering.failure from error
 
 
 def let_mmengine_save_atomically() -> None:

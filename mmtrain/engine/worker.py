@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -15,13 +13,13 @@ import orjson
 from mmtrain import compat
 from mmtrain.config.build import beyond_config, build_config
 from mmtrain.datasets.stream import StreamedImages, open_stream
+from mmtrain.engine.classify import classify, error_record
 from mmtrain.engine.messages import Finished, MessageWriter, Predicting
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
 from mmtrain.engine.place import Place, SiblingDied
 from mmtrain.engine.stopping import StopRequest
 from mmtrain.engine.watchdog import show_stacks_on_request
 from mmtrain.recipes import load_recipe
-from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import WORKER_LOCK, take_lock, write_json
@@ -34,11 +32,6 @@ BY_HAND = """\
 # The images are in a bucket. To run this by hand: set EXTERNAL_STORAGE_ENDPOINT, _ACCESS_KEY and _SECRET_KEY, then, in
 # the trainer's repository, `python -m mmtrain.engine.by_hand <this file>`.
 """
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
-NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "Insufficient memory")
-"""Words of torch, of the system (ENOMEM), of C++ and of OpenCV."""
-ONEDNN_NO_MEMORY = re.compile(r"could not (create a primitive$|create a memory|execute a primitive)")
-"""It has no other. "Could not create a primitive descriptor" is about something it cannot do."""
 
 
 def main(work_dir: Path) -> int:
@@ -148,51 +141,6 @@ def _predict(
 
 def _prepend(note: str, file: Path) -> None:
     file.write_text(note + file.read_text())
-
-
-def error_record(error: Exception) -> dict[str, str]:
-    """The error in a form that crosses the process boundary."""
-    named = classify(error)
-    trace = "".join(traceback.format_exception(error))
-    return {"type": type(named).__name__, "message": named.message, "hint": named.hint, "traceback": trace}
-
-
-def classify(error: Exception) -> JobError:
-    """Whose turn it is: the operator's for a lack of memory, ours for everything that mm* raises."""
-    import torch
-
-    text = str(error)
-    if isinstance(error, JobError):
-        return _out_of_its_wrapping(error)
-    if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text.lower():
-        return OutOfMemory(f"out of GPU memory: {_first_line(text)}", hint="halve batch, or lower imgsz")
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY) or ONEDNN_NO_MEMORY.search(text):
-        return OutOfMemory(f"out of memory: {_first_line(text)}", hint="lower batch, imgsz or workers")
-    if "DataLoader worker (pid" in text:  # it died; an exception in one reads "Caught ... in DataLoader worker process"
-        hint = "raise the memory limit or --shm-size, or lower workers"
-        kind = OutOfMemory if "signal: Killed" in text else ResourceError  # by the kernel: nobody else kills loaders
-        return kind(f"a data loading process died: {_first_line(text)}", hint=hint)
-    if "PytorchStreamWriter" in text or "inline_container" in text:  # torch.save's only words for a failed write
-        hint = "free space, or set WORKSPACE_DIR to a larger volume"
-        return ResourceError(
-            f"a checkpoint could not be written, most often for a full disk: {_first_line(text)}", hint=hint
-        )
-    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-        return ResourceError(f"{type(error).__name__}: {error}", hint="check disk, shared memory and process limits")
-    return FrameworkError(
-        f"{type(error).__name__}: {text}", hint="the traceback is in outcome.json, the log in work/worker.log"
-    )
-
-
-def _out_of_its_wrapping(error: JobError) -> JobError:
-    """A data loading process hands an error over as its type with the traceback for a message."""
-    if not error.message.startswith("Caught "):
-        return error
-    return type(error)(error.message.rpartition(f"{type(error).__name__}: ")[2].strip())
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0] or "no message"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from mmtrain.datasets.inspect import at_input_size, most_opened
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
 from mmtrain.jobs.access import choose_access
+from mmtrain.jobs.evidence import seen_in
 from mmtrain.jobs.identity import fingerprint_of
 from mmtrain.jobs.memory import as_memory_allows
 from mmtrain.jobs.model import chosen_model, task_wanted
@@ -32,6 +33,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     """From a request to published weights."""
     space = session.workspace
     space.save("job.json", spec)
+    session.observer.witnesses.append(functools.partial(seen_in, space))
     for note in spec.notes:
         session.log(note, level="WARNING")
     earlier = completed_elsewhere(spec, session)

@@ -316,3 +316,35 @@ def test_a_signal_while_delivering_shortens_the_wait(
     backend.answer_again()
     assert done.exit_code == 2
     assert done.outcome["undelivered_events"] > 0
+
+
+def test_a_failure_carries_its_evidence(backend: ContractBackend, run_job: RunJob) -> None:
+    work = """
+        session.observer.witnesses.append(lambda: {"batch": 4, "worker_log": ["the last line"]})
+        with session.step("train"):
+            session.log("about to fail")
+            error = errors.ResourceError("the worker was killed", hint="raise the memory limit")
+            error.facts["exit_signal"] = "SIGKILL"
+            raise error
+    """
+    run = run_job(work)
+    said = {name: run.outcome[name] for name in ("code", "phase", "retryable", "message", "hint")}
+    assert said == {
+        "code": "ResourceError",
+        "phase": "train",
+        "retryable": True,
+        "message": "the worker was killed",
+        "hint": "raise the memory limit",
+    }
+    evidence = run.outcome["evidence"]
+    assert (evidence["batch"], evidence["exit_signal"]) == (4, "SIGKILL")
+    assert evidence["worker_log"] == ["the last line"]
+    assert any(line.endswith("about to fail") for line in evidence["log"])
+    assert all(free > 0 for free in evidence["disk_free_bytes"].values())
+    completion = completions(backend)[0].body
+    assert completion["error_message"] == "[ResourceError] the worker was killed - raise the memory limit"
+    assert "Traceback" in completion["traceback"]
+
+
+def test_a_success_has_none(run_job: RunJob) -> None:
+    assert run_job("session.complete(DONE)").outcome["evidence"] is None

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from mmtrain.engine.classify import classify
 from mmtrain.engine.measuring import HeaviestSampler, heaviest, probe_config
 from mmtrain.engine.order import ProbeOrder, Tried, WorkerOrder
-from mmtrain.engine.worker import classify
 from mmtrain.machine import memory_limit
 from tests.conftest import ROOT
 from tests.mm.test_pretrained import prepare

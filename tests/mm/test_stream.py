@@ -18,7 +18,7 @@ from mmtrain.datasets.fetch import fetch
 from mmtrain.datasets.inspect import judge, look_at_images, with_real_sizes
 from mmtrain.datasets.shapes import write_shapes
 from mmtrain.datasets.stream import StreamedImages, open_stream
-from mmtrain.engine.worker import classify
+from mmtrain.engine.classify import classify
 from mmtrain.recipes import load_recipe
 from tests.doubles.s3 import DATASETS, S3Double
 from tests.unit.test_config import base_of

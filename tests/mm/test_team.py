@@ -18,11 +18,11 @@ from mmengine.runner import Runner
 from torch import distributed, multiprocessing
 
 from mmtrain.engine.alarm import failing_together
+from mmtrain.engine.classify import classify, error_record
 from mmtrain.engine.order import ERROR
 from mmtrain.engine.place import Place
 from mmtrain.engine.resume import choose_checkpoint
 from mmtrain.engine.team import Team, differences
-from mmtrain.engine.worker import classify, error_record
 from tests.mm.test_resume import StopWhen, killed_at, train
 from trainer_sdk.errors import ConfigError, Interrupted
 

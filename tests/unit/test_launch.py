@@ -12,6 +12,7 @@ import pytest
 from mmtrain.engine import launch
 from mmtrain.engine.launch import death, killing_signal, worker_environment
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageReader, MessageWriter
+from trainer_sdk.cgroup import memory_events
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
 
 TORCHRUN_SAYS = """
@@ -61,23 +62,16 @@ def test_signals_have_meanings(tmp_path: Path, number: int, oom_killed: bool, ki
 def test_a_killed_process_ran_out_of_memory_if_the_kernel_counted_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: str, kind: type[JobError]
 ) -> None:
-    """cgroup v2's file; the other, v1's, is not there."""
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 2\noom_kill 2\n")
-    monkeypatch.setattr(launch, "MEMORY_EVENTS", (events, tmp_path / "memory.oom_control"))
+    monkeypatch.setattr(launch, "oom_kill_count", lambda: memory_events(tmp_path, tmp_path / "none")["oom_kill"])
     remains(tmp_path)
     script = "sleep 0.3; echo low 0 > memory.events; echo $0 >> memory.events; kill -9 $$"
     process = subprocess.Popen(["bash", "-c", script, counted], cwd=tmp_path)
     with pytest.raises(ResourceError) as caught:
         launch.supervise(process, tmp_path, lambda news: None)
     assert type(caught.value) is kind
-
-
-def test_cgroup_v1_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    control = tmp_path / "memory.oom_control"
-    control.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
-    monkeypatch.setattr(launch, "MEMORY_EVENTS", (tmp_path / "memory.events", control))
-    assert launch.oom_kill_count() == 7
+    assert caught.value.facts == {"exit_signal": "SIGKILL"}
 
 
 def test_a_death_without_any_sign_shows_the_end_of_the_log(tmp_path: Path) -> None:
