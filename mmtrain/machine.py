@@ -31,6 +31,8 @@ class Machine(BaseModel):
     cores: int
     gpus: tuple[str, ...]
     """Names of the visible GPUs."""
+    gpu_free_bytes: tuple[int, ...] = ()
+    """Of each of them, as far as it is known."""
     shm_free_bytes: int
     compiler: bool = True
     """A C++ compiler, which torch.compile calls; Triton calls one too."""
@@ -45,6 +47,7 @@ def look_at_machine(environ: Mapping[str, str], nodes: Nodes = ALONE) -> Machine
     return Machine(
         cores=available_cores(),
         gpus=visible_gpus(environ),
+        gpu_free_bytes=gpu_free_bytes(environ),
         shm_free_bytes=shutil.disk_usage(SHM).free if SHM.is_dir() else 0,
         compiler=any(shutil.which(name) for name in (environ.get("CXX", "g++"), "g++", "clang++")),
         nodes=nodes.count,
@@ -63,14 +66,30 @@ def available_cores(cpu_max: Path = CGROUP_CPU_MAX) -> int:
 
 def visible_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the GPUs that nvidia-smi sees, restricted to CUDA_VISIBLE_DEVICES."""
+    names = _ask_nvidia("name")
+    allowed = environ.get("CUDA_VISIBLE_DEVICES")
+    return names if allowed is None else names[: len([part for part in allowed.split(",") if part.strip()])]
+
+
+def gpu_free_bytes(environ: Mapping[str, str]) -> tuple[int, ...]:
+    """Of the GPUs of `visible_gpus`, in their order; empty where they are named by something else than numbers."""
+    free = [int(text) * 2**20 for text in _ask_nvidia("memory.free") if text.isdecimal()]
+    allowed = environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = [part.strip() for part in (allowed or "").split(",") if part.strip()]
+    if allowed is None:
+        return tuple(free)
+    known = all(part.isdecimal() and int(part) < len(free) for part in chosen)
+    return tuple(free[int(part)] for part in chosen) if known else ()
+
+
+def _ask_nvidia(what: str) -> tuple[str, ...]:
+    """A line for each GPU, of this machine; none without NVIDIA's program."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    query = [program, "--query-gpu=name", "--format=csv,noheader"]
+    query = [program, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    names = tuple(line.strip() for line in found.stdout.splitlines() if line.strip()) if found.returncode == 0 else ()
-    allowed = environ.get("CUDA_VISIBLE_DEVICES")
-    return names if allowed is None else names[: len([part for part in allowed.split(",") if part.strip()])]
+    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip()) if found.returncode == 0 else ()
 
 
 class MemoryLimit(NamedTuple):

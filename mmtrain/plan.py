@@ -187,6 +187,8 @@ def make_plan(
     iters = math.floor(steps) if drop_last.value else math.ceil(steps)
     epochs = choices.asked_or(config.epochs, defaults.epochs, "recipe's fine-tuning length")
     threads = max(1, machine.cores // processes.value)
+    imgsz = choices.image_size(config, recipe, profile)
+    loader_bytes = choices.shm_of_a_loader(batch.value // devices, imgsz.value, recipe.task)
     augmentations: dict[str, Any] = {name: choices.augmentation(config, recipe, name) for name in choices.AUGMENTATIONS}
     return TrainPlan(
         recipe=recipe.name,
@@ -203,7 +205,7 @@ def make_plan(
         processes=processes,
         epochs=epochs,
         batch=batch,
-        imgsz=choices.image_size(config, recipe, profile),
+        imgsz=imgsz,
         optimizer=choices.asked_or(config.optimizer, defaults.optimizer, "upstream's choice for this model"),
         lr0=choices.learning_rate(config, recipe, batch.value * (config.accumulate or 1)),
         weight_decay=choices.weight_decay(config, recipe),
@@ -235,7 +237,7 @@ def make_plan(
         sync_bn=choices.sync_bn(config, devices, gpus),
         backbone_frozen_stages=choices.frozen_stages(config, recipe),
         norm_eval=choices.norm_eval(config, recipe),
-        workers=choices.workers(config, machine, processes.value),
+        workers=choices.workers(config, machine, processes.value, loader_bytes),
         threads=Decided(
             value=threads,
             origin="machine",

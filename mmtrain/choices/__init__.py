@@ -20,7 +20,17 @@ from mmtrain.choices.data import (
     weak_epochs,
 )
 from mmtrain.choices.decided import Decided, asked_or, stated
-from mmtrain.choices.machine import amp, choose_device, compiled, gpu_numbers, nodes, processes, sync_bn, workers
+from mmtrain.choices.machine import (
+    amp,
+    choose_device,
+    compiled,
+    gpu_numbers,
+    nodes,
+    processes,
+    shm_of_a_loader,
+    sync_bn,
+    workers,
+)
 from mmtrain.choices.metric import PRIMARY_METRICS, primary_metric
 from mmtrain.choices.model import NO_WEIGHTS, frozen_stages, norm_eval, pretrained, task_problems, weights
 from mmtrain.choices.schedule import (
@@ -65,6 +75,7 @@ __all__ = [
     "pretrained",
     "primary_metric",
     "processes",
+    "shm_of_a_loader",
     "size_problems",
     "smaller_batches",
     "stated",

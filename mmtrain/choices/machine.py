@@ -8,8 +8,13 @@ from mmtrain.choices.decided import Decided, stated
 from mmtrain.machine import Machine
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.tasks import Task
 
 SHM_PER_WORKER_BYTES = 64 * 2**20
+PREFETCHED = 2
+"""Batches that each data loading process has ready: torch's `prefetch_factor`."""
+PIXEL_BYTES, LABEL_BYTES = 3, 8
+"""Of an image, uint8, and of mmseg's label map, int64."""
 
 
 def choose_device(config: TrainConfig, machine: Machine) -> tuple[Decided[str], tuple[int, ...]]:
@@ -112,12 +117,26 @@ def compiled(config: TrainConfig, machine: Machine) -> Decided[bool]:
     return stated(config, "compile", "off unless asked for: it pays off after hundreds of iterations of one shape")
 
 
-def workers(config: TrainConfig, machine: Machine, devices: int) -> Decided[int]:
-    """As many as cores, as far as shared memory goes."""
+def shm_of_a_loader(images: int, imgsz: tuple[int, int], task: Task) -> int:
+    """What one data loading process takes of /dev/shm.
+
+    Args:
+        images: in each batch of one device.
+    """
+    width, height = imgsz
+    return PREFETCHED * images * width * height * (PIXEL_BYTES + (LABEL_BYTES if task is Task.SEMANTIC else 0))
+
+
+def workers(config: TrainConfig, machine: Machine, processes: int, loader_bytes: int) -> Decided[int]:
+    """As many as cores, as far as shared memory goes.
+
+    Args:
+        loader_bytes: what each takes of it, as `shm_of_a_loader`.
+    """
     if config.workers is not None:
         return Decided(value=config.workers, origin="request", reason="asked for")
-    by_cores = min(8, max(1, machine.cores // devices))
-    by_memory = machine.shm_free_bytes // SHM_PER_WORKER_BYTES // devices
+    by_cores = min(8, max(1, machine.cores // processes))
+    by_memory = machine.shm_free_bytes // max(SHM_PER_WORKER_BYTES, loader_bytes) // processes
     if by_memory < by_cores:
         found = f"only {machine.shm_free_bytes // 2**20} MiB of shared memory (--shm-size)"
         return Decided(value=int(by_memory), origin="machine", reason=found)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -32,9 +33,12 @@ from mmtrain.datasets.locate import key_of, locate_images, locate_labels, locate
 from mmtrain.datasets.source import BucketSource, FolderSource, Source
 from trainer_sdk.errors import DatasetError
 from trainer_sdk.jobspec import DatasetRef
+from trainer_sdk.preconditions import lack_of_disk
 from trainer_sdk.settings import Settings
 from trainer_sdk.storage import MissingObject, Storage, StoredObject, open_storage
 from trainer_sdk.tasks import Task
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,13 @@ class FetchedDataset:
 
 
 def fetch(
-    ref: DatasetRef, task: Task | None, settings: Settings, report: Report, *, download_images: bool = True
+    ref: DatasetRef,
+    task: Task | None,
+    settings: Settings,
+    report: Report,
+    *,
+    download_images: bool = True,
+    beside: Mapping[str, int] = NOTHING,
 ) -> FetchedDataset:
     """The data set of a job, or an error that says what is missing; an image that has no file is only not there.
 
@@ -76,6 +86,7 @@ def fetch(
         task: which of several annotation files; None takes the one with the richest labels.
         download_images: False only locates them: `FetchedDataset.key` leads from a path to its object.
         report: called with (files done, files in all).
+        beside: bytes that the job will need below WORKSPACE_DIR, by what they are for: they count on the same disk.
 
     Raises:
         DatasetError: no such data set, no annotations for the task, unreadable or changed annotations.
@@ -91,7 +102,7 @@ def fetch(
     located = _located(ref, source, task, settings.dataset_cache_dir)
     paths = (*located.other_paths.values(), *(located.image_paths.values() if download_images else ()))
     objects = {path: found for path in paths if (found := source.find(located.key(path)))}
-    gone = _complete(located, objects, storage, settings, report) if paths else set()
+    gone = _complete(located, objects, storage, settings, report, beside) if paths else set()
     return replace(
         located,
         image_paths={name: path for name, path in located.image_paths.items() if path not in gone},
@@ -151,7 +162,12 @@ def _documents(name: str, keys: list[str], source: Source) -> dict[str, bytes]:
 
 
 def _complete(
-    located: FetchedDataset, objects: Mapping[str, StoredObject], storage: Storage, settings: Settings, report: Report
+    located: FetchedDataset,
+    objects: Mapping[str, StoredObject],
+    storage: Storage,
+    settings: Settings,
+    report: Report,
+    beside: Mapping[str, int],
 ) -> set[str]:
     """Brings the objects into the data set's entry of the cache, which stays there for as long as this process lives.
 
@@ -167,6 +183,17 @@ def _complete(
                 entry.unmark()
             incoming_bytes = sum(objects[path].size_bytes for path in paths)
             make_room(settings.dataset_cache_dir, incoming_bytes, settings.dataset_cache_max_gb * 1e9)
+            _check_room(settings, {"the data set": incoming_bytes}, beside)
             gone = download(storage, objects, paths, entry.root, report)
             entry.mark(storage.uri(located.prefix), located.sha256)
     return gone
+
+
+def _check_room(settings: Settings, incoming: Mapping[str, int], beside: Mapping[str, int]) -> None:
+    """Raises: ResourceError, before the first byte of what does not fit."""
+    cache, work = settings.dataset_cache_dir, settings.workspace_dir
+    shared = work.exists() and work.stat().st_dev == cache.stat().st_dev
+    hint = "free space, or set DATASET_CACHE_DIR and WORKSPACE_DIR to larger volumes"
+    lack = lack_of_disk(cache, {**incoming, **(beside if shared else {})}, hint=hint)
+    if lack is not None:
+        raise lack

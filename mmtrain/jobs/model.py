@@ -47,17 +47,40 @@ def chosen_model(
         ConfigError: unknown model, or values that it cannot be trained with, or no model for the data.
         ResourceError, CheckpointError, NetworkError: a device or weights that cannot be had.
     """
-    if spec.model_name.lower() != AUTO:
-        recipe = load_recipe(spec.model_name, spec.task)
+    asked = asked_recipe(spec, machine)
+    if asked is not None:
+        recipe = asked
         decided = Decided[str](value=recipe.name, origin="request", reason="asked for")
     elif findings is None:
         return None
     else:
         name, task, reason = _recommended(findings, spec.task)
         recipe, decided = load_recipe(name, task), Decided[str](value=name, origin="data", reason=reason)
-    check_request(spec.config, recipe, machine, from_checkpoint=bool(spec.checkpoint_path))
+        check_request(spec.config, recipe, machine, from_checkpoint=bool(spec.checkpoint_path))
     weights = _starting_weights(spec, recipe, settings, folder)
     return ChosenModel(recipe, str(weights) if weights else None, decided)
+
+
+def asked_recipe(spec: TrainSpec, machine: Machine) -> Recipe | None:
+    """The model that was asked for; None while it is for the data to say.
+
+    Raises:
+        ConfigError: unknown model, or values that it cannot be trained with.
+        ResourceError: a device that cannot be had.
+    """
+    if spec.model_name.lower() == AUTO:
+        return None
+    recipe = load_recipe(spec.model_name, spec.task)
+    check_request(spec.config, recipe, machine, from_checkpoint=bool(spec.checkpoint_path))
+    return recipe
+
+
+def fetches_weights(spec: TrainSpec, recipe: Recipe, settings: Settings) -> bool:
+    """Whether published weights have to be brought into the cache."""
+    if spec.checkpoint_path or not spec.config.pretrained or recipe.weights is None:
+        return False
+    places = (settings.weights_dir, settings.weights_cache_dir)
+    return not any(place and (place / recipe.weights.file_name).is_file() for place in places)
 
 
 def _starting_weights(spec: TrainSpec, recipe: Recipe, settings: Settings, folder: Path) -> Path | None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmtrain.checkpoint_file import check_checkpoint_file
 from mmtrain.engine.order import BROUGHT, MESSAGES, RESUMABLE
 from mmtrain.jobs.memory import MEMORY
-from trainer_sdk.errors import CheckpointError, NetworkError
+from trainer_sdk.errors import CheckpointError
 from trainer_sdk.session import JobSession
 from trainer_sdk.settings import Settings
 from trainer_sdk.storage import LocalStorage, MissingObject, Storage, open_storage
@@ -158,7 +158,12 @@ def progress_store(settings: Settings, job_id: str) -> ProgressStore | None:
 
 
 def bring_progress(store: ProgressStore, training: str, session: JobSession) -> None:
-    """Looks whether this training came further elsewhere than here; what cannot be used is a warning."""
+    """Looks whether this training came further elsewhere than here; what cannot be used is a warning.
+
+    Raises:
+        NetworkError: the storage cannot be asked, or broke off. A training that began anew then would soon replace what
+            another run has reached.
+    """
     work = session.workspace.work
     try:
         progress = store.read()
@@ -171,7 +176,7 @@ def bring_progress(store: ProgressStore, training: str, session: JobSession) -> 
             place = f"epoch {progress.epoch}, iteration {progress.iteration}"
             text = f"goes on from {place}, saved by an earlier run on another machine ({store.uri})"
             session.log(text, event_type="checkpoint")
-    except (NetworkError, CheckpointError) as error:
+    except CheckpointError as error:
         session.log(f"what an earlier run saved cannot be used: {error.message}", level="WARNING")
 
 

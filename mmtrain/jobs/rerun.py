@@ -34,6 +34,7 @@ def completed_elsewhere(spec: TrainSpec, session: JobSession) -> Completed | Non
 
     Raises:
         ConfigError: it was completed with another request.
+        NetworkError: the storage cannot be asked. To start over then could spoil what is there (decision 0016).
     """
     if not session.settings.checkpoints.from_environment:
         return None
@@ -43,7 +44,7 @@ def completed_elsewhere(spec: TrainSpec, session: JobSession) -> Completed | Non
         there = {found.key: found.size_bytes for found in storage.objects(folder)}
     except MissingObject:
         return None
-    except (NetworkError, ValidationError) as error:
+    except ValidationError as error:
         session.log(f"whether an earlier run completed the job cannot be read: {error}", level="WARNING")
         return None
     if earlier.request_sha256 != _sha256(spec):

@@ -15,11 +15,12 @@ from mmtrain.jobs.access import choose_access
 from mmtrain.jobs.evidence import seen_in
 from mmtrain.jobs.identity import fingerprint_of
 from mmtrain.jobs.memory import as_memory_allows
-from mmtrain.jobs.model import chosen_model, task_wanted
+from mmtrain.jobs.model import asked_recipe, chosen_model, task_wanted
 from mmtrain.jobs.narrator import Narrator, tell_findings
 from mmtrain.jobs.publish import completed, publish
 from mmtrain.jobs.report import report_training, write_page_of_data
 from mmtrain.jobs.rerun import completed_elsewhere, remember_completed
+from mmtrain.jobs.surroundings import check_plan, check_surroundings, disk_to_keep
 from mmtrain.jobs.tracking import Tracker
 from mmtrain.jobs.work import Work, files_of, let_worker_train, take_up_work
 from mmtrain.machine import look_at_machine
@@ -32,19 +33,24 @@ from trainer_sdk.session import JobSession
 def run(spec: TrainSpec, session: JobSession) -> Completed:
     """From a request to published weights."""
     space = session.workspace
-    space.save("job.json", spec)
-    session.observer.witnesses.append(functools.partial(seen_in, space))
-    for note in spec.notes:
-        session.log(note, level="WARNING")
+    _note_request(spec, session)
     earlier = completed_elsewhere(spec, session)
     if earlier is not None:
         return earlier
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
         machine = look_at_machine(session.environ, session.nodes)
+        check_surroundings(spec, asked_recipe(spec, machine), machine, session)
         model = chosen_model(spec, machine, session.settings, space.work)
     with session.step("fetch"), Display("fetching", unit="images") as display:
         copied = spec.config.data_access == "copy"
-        fetched = fetch(spec.dataset, task_wanted(spec, model), session.settings, display, download_images=copied)
+        fetched = fetch(
+            spec.dataset,
+            task_wanted(spec, model),
+            session.settings,
+            display,
+            download_images=copied,
+            beside=disk_to_keep(spec, model.recipe, space.work) if model else {},
+        )
         snapshot = read_snapshot(spec.dataset, session.settings)
         access = choose_access(spec, fetched, session)
     with session.step("inspect"), Display("checking", unit="images") as display:
@@ -82,6 +88,7 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
         take_up_work(spec, fingerprint, session)
         plan = as_memory_allows(asked, spec, plan_for, files, fingerprint, session, streaming=access.streams)
         space.save("plan.json", plan)
+        check_plan(spec, plan, model.recipe, machine, session)
         findings = space.save("findings.json", at_input_size(findings, conversion, plan.imgsz.value))
         tell_findings(findings, session)
     with session.step("train"), Display("starting", unit="iterations") as display:
@@ -103,3 +110,10 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     outcome = completed(spec, plan, report, finished, artifacts, session)
     remember_completed(spec, outcome, session)
     return outcome
+
+
+def _note_request(spec: TrainSpec, session: JobSession) -> None:
+    session.workspace.save("job.json", spec)
+    session.observer.witnesses.append(functools.partial(seen_in, session.workspace))
+    for note in spec.notes:
+        session.log(note, level="WARNING")
