@@ -1,4 +1,4 @@
-"""Writes docs/environment.md, docs/findings.md and what the platform's UI reads from the code; --check only compares.
+"""Writes docs/environment.md, errors.md, findings.md and what the UI reads from the code; --check only compares.
 
 For the UI: capabilities.json at the top, where the platform looks for that of a trainer on its disk, and schemas/,
 a mirror of its bucket config-schemas: ``<framework>.json`` and ``model-capabilities/<framework>.json``.
@@ -22,6 +22,7 @@ import orjson  # noqa: E402
 from converters.findings import RULES  # noqa: E402
 from mmtrain.capabilities import ALL, capabilities, frameworks  # noqa: E402
 from mmtrain.config_schema import config_schema  # noqa: E402
+from scripts.errors_page import errors_page  # noqa: E402
 from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN  # noqa: E402
 from trainer_sdk.config_reading import ConfigForm  # noqa: E402
 from trainer_sdk.environment import VARIABLES  # noqa: E402
@@ -37,7 +38,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    pages = {DOCS / "environment.md": environment_page, DOCS / "findings.md": findings_page}
+    pages = {
+        DOCS / "environment.md": environment_page,
+        DOCS / "errors.md": errors_page,
+        DOCS / "findings.md": findings_page,
+    }
     texts = {path: "\n".join(page()) + "\n" for path, page in pages.items()} | documents()
     if not check:
         for path, text in texts.items():
@@ -150,7 +155,16 @@ def values(annotation: object) -> str:
 
 
 def exit_codes() -> Iterator[str]:
-    yield from ("", "## Exit codes", "", "| exit | error | meaning |", "|---|---|---|", "| 0 | | completed |")
+    yield from (
+        "",
+        "## Exit codes",
+        "",
+        "What to do about each: [errors.md](errors.md).",
+        "",
+        "| exit | error | meaning |",
+        "|---|---|---|",
+        "| 0 | | completed |",
+    )
     yield f"| {EXIT_UNDELIVERED} | | completed, but the backend could not be told: run the same JOB_ID again |"
     for kind in ERROR_TYPES.values():
         yield f"| {kind.exit_code} | `{kind.code}` | {(kind.__doc__ or '').strip().splitlines()[0]} |"

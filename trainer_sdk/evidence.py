@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from trainer_sdk.cgroup import memory_events, memory_peak_bytes
 from trainer_sdk.errors import JobError
@@ -57,32 +57,29 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    last_iterations: tuple[LastIteration, ...] = ()
-    batch: int | None = None
-    """Images at a time, over all devices, as it was when it failed."""
-    accumulate: int | None = None
-    imgsz: tuple[int, int] | None = None
-    """Width, height in pixels."""
-    workers: int | None = None
-    """Data loading processes of each device."""
-    peak_worker_bytes: int | None = None
-    """The most memory that one process of the training had."""
-    peak_gpu_bytes: int | None = None
-    peak_container_bytes: int | None = None
-    """The most that all processes had together, by the cgroup."""
-    memory_events: dict[str, int] = {}
-    """The cgroup's counters since the job began, such as `oom_kill`."""
-    disk_free_bytes: dict[str, int] = {}
-    """By folder."""
-    shm_free_bytes: int | None = None
-    exit_signal: str | None = None
-    """What ended the worker, such as SIGKILL."""
-    lacking: tuple[Precondition, ...] = ()
-    """What was checked before the work and was not enough."""
-    log: tuple[Text, ...] = ()
-    """The last lines of this process."""
-    worker_log: tuple[Text, ...] = ()
-    """The last lines of the worker."""
+    last_iterations: tuple[LastIteration, ...] = Field(
+        (), description="the last 20 that were told of: epoch, iteration, loss (null: not finite), its parts, lr"
+    )
+    batch: int | None = Field(None, description="images at a time, over all devices, as it was when the job failed")
+    accumulate: int | None = Field(None, description="batches of a step")
+    imgsz: tuple[int, int] | None = Field(None, description="width and height of the input, in pixels")
+    workers: int | None = Field(None, description="data loading processes of each device")
+    peak_worker_bytes: int | None = Field(None, description="the most memory that one process of the training had")
+    peak_gpu_bytes: int | None = Field(None, description="the most that torch took of one GPU")
+    peak_container_bytes: int | None = Field(
+        None, description="the most that all processes had together, by the cgroup; page cache counts too"
+    )
+    memory_events: dict[str, int] = Field(
+        {}, description="the cgroup's counters since the job began, such as `oom_kill`, and `max`: the limit was met"
+    )
+    disk_free_bytes: dict[str, int] = Field({}, description="of work folder, data set cache and weights cache")
+    shm_free_bytes: int | None = Field(None, description="of /dev/shm")
+    exit_signal: str | None = Field(None, description="what ended the worker, such as `SIGKILL`")
+    lacking: tuple[Precondition, ...] = Field(
+        (), description="what was looked at before the work and is too little: what, needed_bytes, found_bytes"
+    )
+    log: tuple[Text, ...] = Field((), description="the last 50 lines of the job's own log")
+    worker_log: tuple[Text, ...] = Field((), description="the last 50 lines of the worker's")
 
 
 class RecentLines(logging.Handler):

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from mmtrain.engine.classify import error_record
 from mmtrain.engine.messages import Done, MessageWriter
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, AloneOrder
 from mmtrain.engine.stopping import is_alive
 from mmtrain.engine.watchdog import show_stacks_on_request
-from mmtrain.engine.worker import error_record
 from trainer_sdk.workspace import WORKER_LOCK, take_lock, write_json
 
 Order = TypeVar("Order", bound=AloneOrder)
