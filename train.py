@@ -19,7 +19,7 @@ def main() -> int:
         if not session.already_completed:
             from mmtrain.jobs import train  # late: an image with a broken torch must still report
 
-            session.complete(train.run(session.spec, session))
+            session.complete(train.run(train.asked(session), session))
     return session.exit_code
 
 

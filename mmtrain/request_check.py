@@ -25,6 +25,17 @@ def check_request(config: TrainConfig, recipe: Recipe, machine: Machine, *, from
         ConfigError: values that cannot be had, alone or together.
         ResourceError: a device that this machine lacks.
     """
+    problems, lacking = problems_of(config, recipe, machine, from_checkpoint=from_checkpoint)
+    if problems:
+        raise ConfigError.of_problems("the request cannot be honoured", problems, hint="docs/environment.md")
+    if lacking is not None:
+        raise lacking
+
+
+def problems_of(
+    config: TrainConfig, recipe: Recipe, machine: Machine, *, from_checkpoint: bool
+) -> tuple[list[str], ResourceError | None]:
+    """What `check_request` would say."""
     problems = [
         *choices.size_problems(config, recipe),
         *choices.task_problems(config, recipe),
@@ -49,10 +60,7 @@ def check_request(config: TrainConfig, recipe: Recipe, machine: Machine, *, from
             problems.append(f"{error.message} - {error.hint}")
         except ResourceError as error:
             lacking = error
-    if problems:
-        raise ConfigError.of_problems("the request cannot be honoured", problems, hint="docs/environment.md")
-    if lacking is not None:
-        raise lacking
+    return problems, lacking
 
 
 def _check_points(config: TrainConfig, recipe: Recipe) -> None:

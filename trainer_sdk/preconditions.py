@@ -34,7 +34,8 @@ def raise_together(problems: Sequence[JobError]) -> None:
     if len(problems) == 1:
         raise problems[0]
     kind = NetworkError if all(isinstance(problem, NetworkError) for problem in problems) else ResourceError
-    error = kind.of_problems("the job cannot begin", [f"{one.message} - {one.hint}" for one in problems])
+    listed = [f"{one.message} - {one.hint}" for one in problems]
+    error = kind.of_problems("the job cannot begin", listed, hint="docs/errors.md says what is looked at, and why")
     error.retryable = all(problem.retryable for problem in problems)
     error.facts["lacking"] = [lack for problem in problems for lack in problem.facts.get("lacking", [])]
     raise error

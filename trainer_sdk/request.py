@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer_sdk import request_values as values
 from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN
 from trainer_sdk.config_reading import GivenValues, read_config
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import EvaluateSpec, ExportSpec, JobSpec, PredictSpec, TrainSpec
+from trainer_sdk.jobspec import EvaluateSpec, ExportSpec, JobSpec, PredictSpec, TrainConfig, TrainSpec
 from trainer_sdk.kinds import Kind, read_job_id
 from trainer_sdk.settings import settings_problems
 from trainer_sdk.tasks import Task
@@ -19,6 +19,29 @@ HINT = "docs/environment.md lists every variable and CONFIG key"
 TEXTS = (
     "MODEL_NAME", "DATASET_ID", "DATASET_PATH", "DATASET_S3_URI", "SNAPSHOT_ID", *values.CHECKPOINTS, *values.IMAGES,
 )  # fmt: skip
+
+
+class UsablePart(NamedTuple):
+    """What of a refused request can still be looked at, so that nobody hears of its problems in two rounds."""
+
+    model_name: str | None
+    task: Task | None
+    config: TrainConfig | None
+    checkpoint_path: str | None
+
+
+class RefusedTraining(ConfigError):
+    """A request for a training that cannot be honoured in this form."""
+
+    def __init__(self, problems: Sequence[str], usable: UsablePart) -> None:
+        told = _refusal(problems)
+        super().__init__(told.message, hint=told.hint)
+        self.problems = tuple(problems)
+        self.usable = usable
+
+    def and_also(self, problems: Sequence[str]) -> RefusedTraining:
+        """With what else speaks against it."""
+        return RefusedTraining((*self.problems, *problems), self.usable)
 
 
 def read_spec(kind: Kind, environ: Mapping[str, str]) -> JobSpec:
@@ -46,7 +69,7 @@ def read_train_spec(environ: Mapping[str, str]) -> TrainSpec:
     if model_name is None:
         problems.append(f"MODEL_NAME is missing ({values.MODELS}; `auto` asks the data)")
     if problems or read.config is None or dataset is None or model_name is None:
-        raise _refusal(problems)
+        raise RefusedTraining(problems, UsablePart(model_name, task, read.config, checkpoint_path))
     return TrainSpec(
         job_id=job_id,
         task=task,
@@ -128,7 +151,7 @@ def _first_problems(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _refusal(problems: list[str]) -> ConfigError:
+def _refusal(problems: Sequence[str]) -> ConfigError:
     error = ConfigError.of_problems("the request cannot be honoured", problems, hint=HINT)
     assert isinstance(error, ConfigError)
     return error

@@ -16,6 +16,7 @@ DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"}
 """Of an upload: what arrived is not what was signed."""
 FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 MISSING = {"404", "NoSuchKey", "NotFound"}
+ITS_OWN_ERROR = "the storage answers with an error of its own: look at its log; the next start of the job tries again"
 MANY_ATTEMPTS = "trying again later may help; if it does not, look for a proxy or a disk that damages data"
 
 
@@ -48,7 +49,7 @@ def explained(error: Exception, verb: str, where: str, settings: StorageSettings
         problem = f"cannot {verb} {where}: the bucket does not exist"
         return NetworkError(problem, hint="create it, or name another", retryable=False)
     if code:
-        return NetworkError(f"cannot {verb} {where}: {text}")
+        return NetworkError(f"cannot {verb} {where}: {text}", hint=ITS_OWN_ERROR)
     default = "" if settings.from_environment else " (a default: it is not set)"
     hint = f"check {settings.role}_STORAGE_ENDPOINT{default} and that the storage runs"
     return NetworkError(f"cannot {verb} {where}: {text}", hint=hint)

@@ -162,6 +162,8 @@ class JobSession:
         if self.already_completed:  # whatever happened just now, that outcome stands
             self._deliver_what_an_earlier_run_could_not()
             return True
+        if self._workspace is not None and not self._taken:
+            self._workspace.use_reserve()
         if error is None and self._outcome is None:
             error = RuntimeError("the job ended without an outcome")
         error = self._what_counts(error)

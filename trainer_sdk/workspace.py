@@ -22,6 +22,8 @@ KEPT_ACROSS_RUNS = ("events.jsonl", "outbox.json", "log_lines.jsonl", LOCK, WORK
 """What the backend was told survives a rerun of the same job; everything else is made again."""
 KEPT_TO_GO_ON = ("job.json", "work")
 """What the same request also finds again: itself, and its checkpoints."""
+RESERVE, RESERVE_BYTES = ".reserve", 2**18
+"""Room for the last words, which have to be written on a full disk too."""
 WORKER_LEAVES_S = 30.0
 """A worker whose parent was killed notices after its current iteration."""
 
@@ -68,6 +70,12 @@ class Workspace:
                 entry.unlink()
         for folder in (self.out, self.dataset, self.work):
             folder.mkdir(exist_ok=True)
+        with self.path(RESERVE).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+    def use_reserve(self) -> None:
+        """Gives room for the last words of a job whose disk may be full."""
+        self.path(RESERVE).unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
         return self.folder / name

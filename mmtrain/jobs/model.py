@@ -10,11 +10,12 @@ from mmtrain.datasets.inspect import Findings
 from mmtrain.datasets.recommend import recommend_for
 from mmtrain.machine import Machine
 from mmtrain.recipes import Recipe, load_recipe
-from mmtrain.request_check import check_request
+from mmtrain.request_check import check_request, problems_of
 from mmtrain.start_checkpoint import obtain_checkpoint
 from mmtrain.weights import obtain_weights
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.request import UsablePart
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 
@@ -73,6 +74,22 @@ def asked_recipe(spec: TrainSpec, machine: Machine) -> Recipe | None:
     recipe = load_recipe(spec.model_name, spec.task)
     check_request(spec.config, recipe, machine, from_checkpoint=bool(spec.checkpoint_path))
     return recipe
+
+
+def problems_beside_the_form(asked: UsablePart, machine: Machine) -> list[str]:
+    """What model and machine say against a request whose form is refused already: only what stands whatever is
+    corrected, so nothing of a CONFIG that could not be read.
+    """
+    if asked.model_name is None or asked.model_name.lower() == AUTO:
+        return []
+    try:
+        recipe = load_recipe(asked.model_name, asked.task)
+    except ConfigError as error:
+        return [f"{error.message} - {error.hint}"]
+    if asked.config is None:
+        return []
+    found, lacking = problems_of(asked.config, recipe, machine, from_checkpoint=bool(asked.checkpoint_path))
+    return found + ([f"{lacking.message} - {lacking.hint}"] if lacking else [])
 
 
 def fetches_weights(spec: TrainSpec, recipe: Recipe, settings: Settings) -> bool:

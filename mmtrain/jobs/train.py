@@ -15,7 +15,7 @@ from mmtrain.jobs.access import choose_access
 from mmtrain.jobs.evidence import seen_in
 from mmtrain.jobs.identity import fingerprint_of
 from mmtrain.jobs.memory import as_memory_allows
-from mmtrain.jobs.model import asked_recipe, chosen_model, task_wanted
+from mmtrain.jobs.model import asked_recipe, chosen_model, problems_beside_the_form, task_wanted
 from mmtrain.jobs.narrator import Narrator, tell_findings
 from mmtrain.jobs.publish import completed, publish
 from mmtrain.jobs.report import report_training, write_page_of_data
@@ -27,6 +27,7 @@ from mmtrain.machine import look_at_machine
 from mmtrain.plan import make_plan
 from trainer_sdk.events import Completed, Metrics
 from trainer_sdk.jobspec import TrainSpec
+from trainer_sdk.request import RefusedTraining
 from trainer_sdk.session import JobSession
 
 
@@ -110,6 +111,20 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     outcome = completed(spec, plan, report, finished, artifacts, session)
     remember_completed(spec, outcome, session)
     return outcome
+
+
+def asked(session: JobSession) -> TrainSpec:
+    """The request.
+
+    Raises:
+        ConfigError: of a refused one, with what the model and this machine say against the rest of it.
+    """
+    try:
+        spec: TrainSpec = session.spec
+        return spec
+    except RefusedTraining as error:
+        machine = look_at_machine(session.environ, session.nodes)
+        raise error.and_also(problems_beside_the_form(error.usable, machine)) from None
 
 
 def _note_request(spec: TrainSpec, session: JobSession) -> None:

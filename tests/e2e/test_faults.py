@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +11,7 @@ import psutil
 import pytest
 
 from mmtrain.datasets.shapes import write_shapes
-from tests.conftest import ROOT, RunningScript, RunScript, StartScript
+from tests.conftest import RunningScript, RunScript, StartScript
 from tests.doubles.backend import ContractBackend
 from tests.e2e.test_jobs import TRAIN_S, request
 
@@ -174,19 +171,3 @@ def test_a_diverging_training_is_stopped(run_script: RunScript, backend: Contrac
     assert done.exit_code == 3, done.stdout
     assert told(backend)[0].startswith("[ValidationError] the loss was not finite")
     assert "lower lr0" in told(backend)[0]
-
-
-def test_a_disk_that_fills_up_while_training(backend: ContractBackend, shapes: Path, tmp_path: Path) -> None:
-    """Room for everything but the first checkpoint."""
-    (tmp_path / "small").mkdir()
-    script = (
-        f"mount -t tmpfs -o size=20m tmpfs {tmp_path}/small && cd {tmp_path} && exec {sys.executable} {ROOT}/train.py"
-    )
-    environment = {**request("rtmdet-tiny"), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
-    environment |= {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "WORKSPACE_DIR": str(tmp_path / "small")}
-    command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert len(told(backend)) == 1
-    assert told(backend)[0].startswith("[ResourceError] ")
-    assert "disk" in told(backend)[0]

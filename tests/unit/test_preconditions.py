@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mmtrain.jobs import surroundings
+from mmtrain.jobs.model import problems_beside_the_form
 from mmtrain.jobs.needs import disk_needs, gpu_bytes, shm_bytes
 from mmtrain.jobs.surroundings import check_plan, check_surroundings, disk_to_keep
 from mmtrain.machine import Machine
@@ -20,6 +21,7 @@ from trainer_sdk.errors import NetworkError, OutOfMemory, ResourceError
 from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
 from trainer_sdk.nodes import ALONE
 from trainer_sdk.preconditions import lack_of, raise_together, unwritable, unwritable_storage
+from trainer_sdk.request import UsablePart
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace
@@ -42,8 +44,9 @@ def check(session: Any, spec: TrainSpec | None = None, machine: Machine = CPU) -
 
 def test_where_all_is_well_nothing_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     session = session_of(tmp_path, INTERNAL_STORAGE_ENDPOINT=f"file://{tmp_path}/storage")
+    there = set(tmp_path.rglob("*"))
     check(session)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path for path in set(tmp_path.rglob("*")) - there if path.is_file()] == []
 
 
 @pytest.fixture
@@ -186,3 +189,22 @@ def test_a_cache_of_weights_counts_only_where_weights_have_to_come(tmp_path: Pat
 def test_the_numbers_of_the_machine_are_looked_at_where_the_data_choose_the_model_later(tmp_path: Path) -> None:
     check_surroundings(spec_of(pretrained=False), None, CPU, session_of(tmp_path))
     assert surroundings.disk_to_keep(spec_of(), TINY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("rtmdet-tniy", None, ["rtmdet-tniy"]),
+        ("rtmdet-tiny", TrainConfig(amp="fp16", device="cpu"), ["amp='fp16' needs a GPU"]),
+        ("rtmdet-tiny", TrainConfig(device="0"), ["asks for GPU 0"]),
+        ("rtmdet-tiny", None, []),
+        ("auto", None, []),
+        (None, TrainConfig(), []),
+    ],
+)
+def test_what_model_and_machine_say_to_a_form_that_is_refused_already(
+    name: str | None, config: TrainConfig | None, said: list[str]
+) -> None:
+    found = problems_beside_the_form(UsablePart(name, None, config, None), CPU)
+    assert len(found) == len(said)
+    assert all(part in problem for part, problem in zip(said, found, strict=True))

@@ -15,7 +15,7 @@ from trainer_sdk.config_forms import TRAIN
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.kinds import job_id_of
-from trainer_sdk.request import read_train_spec
+from trainer_sdk.request import RefusedTraining, read_train_spec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 
@@ -156,3 +156,15 @@ def test_any_environment_is_a_specification_or_a_config_error(environ: dict[str,
     with contextlib.suppress(ConfigError):
         spec = read_train_spec({**LEAST, **environ, **given_config})
         assert TrainSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_what_of_a_refused_request_is_whole_can_still_be_looked_at() -> None:
+    with pytest.raises(RefusedTraining) as caught:
+        read({"epochs": 3}, JOB_ID="", MODEL_NAME="rtmdet-tniy")
+    usable = caught.value.usable
+    assert (usable.model_name, usable.config and usable.config.epochs) == ("rtmdet-tniy", 3)
+    more = caught.value.and_also(["there is no such model"])
+    assert (
+        more.message == "the request cannot be honoured: 2 problems\n  - JOB_ID is missing\n  - there is no such model"
+    )
+    assert more.hint == caught.value.hint
