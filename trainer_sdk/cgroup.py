@@ -10,6 +10,8 @@ OWN = Path("/proc/self/cgroup")
 EVENTS = ("memory.events", "memory.oom_control")
 PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
 """Of v2 and v1."""
+STATES = {"oom_kill_disable", "under_oom"}
+"""In v1's file and no counters."""
 
 
 def memory_events(root: Path = ROOT, own: Path = OWN) -> dict[str, int]:
@@ -19,7 +21,8 @@ def memory_events(root: Path = ROOT, own: Path = OWN) -> dict[str, int]:
     """
     file = _first(EVENTS, root, own)
     words = [line.split() for line in _text(file).splitlines()] if file else []
-    return {word[0]: int(word[1]) for word in words if len(word) == 2 and word[1].isdecimal()}
+    counted = [word for word in words if len(word) == 2 and word[1].isdecimal() and word[0] not in STATES]
+    return {name: int(count) for name, count in counted}
 
 
 def memory_peak_bytes(root: Path = ROOT, own: Path = OWN) -> int | None:

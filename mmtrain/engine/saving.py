@@ -29,7 +29,6 @@ class _Remembering:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.flush = file.flush
         self.failure: OSError | None = None
 
     def write(self, data: Any) -> int:
@@ -38,6 +37,9 @@ class _Remembering:
         except OSError as error:
             self.failure = error
             raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:

@@ -89,12 +89,12 @@ def test_a_disk_too_small_from_the_start(job: Job, backend: ContractBackend, tmp
 def test_a_disk_that_fills_up_while_training(job: Job, backend: ContractBackend, tmp_path: Path, seen: Seen) -> None:
     fill = (
         "mount -t tmpfs -o size=400m tmpfs small; "
-        "(until [ -e small/123/work/worker.json ]; do sleep 0.1; done; cat /dev/zero > small/filler) 2> /dev/null &"
+        "(until [ -e small/123/work/last_checkpoint ]; do sleep 0.1; done; cat /dev/zero > small/filler) 2> /dev/null &"
     )
     done = in_small_tmpfs(job({"epochs": 50}), tmp_path, fill + " true")
     outcome = failed_once(done, backend, "ResourceError", 4)
     assert "the disk is full" in outcome["message"]
-    assert set(outcome["evidence"]["disk_free_bytes"].values()) != {0}
+    assert outcome["evidence"]["last_iterations"]
     seen(f"{outcome['phase']}: {outcome['message'].partition(':')[0]}")
 
 
@@ -113,14 +113,13 @@ def test_shared_memory_too_small_from_the_start(job: Job, backend: ContractBacke
     seen(f"{lack['needed_bytes'] / MB:.0f} MB needed, {lack['found_bytes'] / MB:.0f} MB found; no worker was started")
 
 
-@pytest.mark.fault("/dev/shm fills up while training", expected="ResourceError that names it")
-def test_shared_memory_that_fills_up_while_training(
+@pytest.mark.fault("/dev/shm is full when the training begins", expected="ResourceError that names it")
+def test_shared_memory_that_is_full_when_the_training_begins(
     job: Job, backend: ContractBackend, tmp_path: Path, seen: Seen
 ) -> None:
     fill = (
         "mount -t tmpfs -o size=64m tmpfs /dev/shm; "
-        "(until grep -qs iteration small/123/work/worker_messages.jsonl; do sleep 0.1; done; "
-        "while cat /dev/zero >> /dev/shm/filler; do :; done) 2> /dev/null &"
+        "(until [ -e small/123/work/worker.json ]; do sleep 0.1; done; cat /dev/zero > /dev/shm/filler) 2> /dev/null &"
     )
     done = in_small_tmpfs(job({"epochs": 200, "workers": 1}), tmp_path, fill + " true")
     outcome = failed_once(done, backend, "ResourceError", 4)
@@ -256,7 +255,7 @@ def wait_for_epochs(messages: Path, count: int) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         lines = messages.read_bytes().splitlines() if messages.exists() else []
-        if sum(orjson.loads(line)["kind"] == "epoch" for line in lines[:-1]) >= count:
+        if sum(orjson.loads(line)["kind"] == "epoch" for line in lines[:-1] if line) >= count:
             return
         time.sleep(0.1)
     raise AssertionError("it did not train")

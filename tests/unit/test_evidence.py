@@ -50,7 +50,7 @@ def test_the_first_version_counts_in_other_files(tmp_path: Path) -> None:
     text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"
     files = {"memory__memory_DOT_oom_control": text, "memory__memory_DOT_max_usage_in_bytes": "123"}
     places = cgroup(tmp_path, "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n", **files)
-    assert memory_events(*places)["oom_kill"] == 3
+    assert memory_events(*places) == {"oom_kill": 3}
     assert memory_peak_bytes(*places) == 123
 
 
