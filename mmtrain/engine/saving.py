@@ -8,6 +8,8 @@ from typing import IO, Any
 
 import torch
 
+ASKED_BYTES = 2**20
+
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     """Also after a power cut: what has the name is complete."""
@@ -24,33 +26,18 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
         raise
 
 
-class _Remembering:
-    """A file that keeps what the system said: torch makes a RuntimeError without a number of it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """Raises: OSError, as the system said it."""
-    remembering = _Remembering(file)
+    """torch makes a RuntimeError of what the system said of a write; so the system is asked once more.
+
+    Raises:
+        OSError: with the system's own number.
+    """
     try:
-        torch.save(checkpoint, remembering)  # type: ignore[arg-type,unused-ignore]  # all it needs of a file
-    except RuntimeError as error:
-        if remembering.failure is None:
-            raise
-        raise remembering.failure from error
+        torch.save(checkpoint, file)
+    except RuntimeError:
+        file.write(bytes(ASKED_BYTES))
+        file.flush()
+        raise
 
 
 def let_mmengine_save_atomically() -> None:
