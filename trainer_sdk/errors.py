@@ -113,7 +113,7 @@ class ResourceError(JobError):
 
     code = "ResourceError"
     exit_code = 4
-    acts = "whoever runs the platform"
+    acts: ClassVar[Actor] = "whoever runs the platform"
     remedy = "Give the job what the message says it lacks; on another machine the same request may do as it is."
     retryable = True
 

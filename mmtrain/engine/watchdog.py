@@ -56,7 +56,7 @@ class Watchdog:
             hint=f"where it stood is in {work_dir / LOG}: look at storage, shared memory and workers; "
             "raise WATCHDOG_S if a step takes so long. The job goes on from its last checkpoint when it runs again",
         )
-        error.worker_traceback = stacks  # type: ignore[attr-defined]
+        error.worker_traceback = stacks
         raise error
 
 
