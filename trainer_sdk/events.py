@@ -41,6 +41,8 @@ Numbers = dict[Text, Number]
 Name50 = Annotated[str, _cut(50)]
 Path500 = Annotated[str | None, _cut(500)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Cell = Annotated[int, Field(ge=0, lt=2**53)]
+"""Of a confusion matrix, which is kept as JSON: pixels of a large data set are more than 2^31."""
 
 
 class Event(BaseModel):
@@ -108,7 +110,7 @@ class Validation(Event):
     overall_loss: Number = None
     metrics: Numbers
     per_class_metrics: dict[Text, Numbers] = Field(default_factory=dict)
-    confusion_matrix: list[list[Count]] | None = None
+    confusion_matrix: list[list[Cell]] | None = None
     class_names: list[Text] = Field(default_factory=list)
     visualization_urls: dict[Text, Text] = Field(default_factory=dict)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from trainer_sdk.console import set_up_logging
 from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, JobError, ResourceError
 from trainer_sdk.http_backend import HttpBackend
+from trainer_sdk.journal import read_events
 from trainer_sdk.outbox import EVENTS, Outbox
 from trainer_sdk.settings import Settings, settings_problems
 from trainer_sdk.undelivered import forget_undelivered
@@ -56,14 +57,9 @@ def replay(folder: Path, environ: Mapping[str, str]) -> int:
     lock = take_lock(folder / LOCK)
     if lock is None:
         raise ResourceError(f"a job runs in {folder}", hint="it delivers its events itself; wait for its end")
+    backend = HttpBackend(str(settings.callback_url), settings.callback)
     with lock:
-        outbox = Outbox(
-            folder,
-            folder.name,
-            HttpBackend(str(settings.callback_url), settings.callback),
-            settings.callback,
-            late=True,
-        )
+        outbox = Outbox(folder, _job_id(folder), backend, settings.callback, late=True)
         waiting = outbox.undelivered
         delivered = outbox.close(settings.delivery_timeout_s)
     log.info("%d of %d events delivered, %d refused", waiting - outbox.undelivered, waiting, outbox.refused)
@@ -71,6 +67,12 @@ def replay(folder: Path, environ: Mapping[str, str]) -> int:
         return EXIT_UNDELIVERED
     forget_undelivered(folder, settings, settings.delivery_timeout_s)
     return 0
+
+
+def _job_id(folder: Path) -> str:
+    """As it was told; a copy of the folder may be called anything."""
+    told = (str(record["body"]["job_id"]) for record in read_events(folder / EVENTS) if "job_id" in record["body"])
+    return next(told, folder.name)
 
 
 if __name__ == "__main__":

@@ -457,7 +457,7 @@ class JobSession:
             return 0
         if self._workspace is not None and self.nodes.first:
             keep_or_forget = forget_undelivered if delivered else keep_undelivered
-            keep_or_forget(self._workspace.folder, self.settings, timeout_s)
+            keep_or_forget(self._workspace.folder, self.settings, timeout_s / 2)
         if delivered:
             return 0
         log.error(

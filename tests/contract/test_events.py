@@ -48,7 +48,7 @@ EVENTS: dict[str, st.SearchStrategy[events.Event]] = {
         overall_loss=numbers,
         metrics=mappings,
         per_class_metrics=st.dictionaries(texts, mappings, max_size=2),
-        confusion_matrix=st.none() | st.lists(st.lists(counts, max_size=3), max_size=3),
+        confusion_matrix=st.none() | st.lists(st.lists(st.integers(0, 2**53 - 1), max_size=3), max_size=3),
         class_names=st.lists(texts, max_size=3),
         visualization_urls=st.dictionaries(texts, texts, max_size=2),
     ),

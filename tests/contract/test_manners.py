@@ -151,7 +151,7 @@ def test_values_that_break_the_backend_arrive_as_values_that_do_not(
         primary_metric_name="m" * 80,
         primary_metric_value=nan,
         metrics={"mAP@0.5": nan, "precision": 0.0},
-        confusion_matrix=[[3, 0], [1, 2]],
+        confusion_matrix=[[3_000_000_000, 0], [1, 2]],  # pixels
         class_names=["a\x00b"],
     )
     worst = Metrics(loss=nan, accuracy=0.0, learning_rate=0.0, extra_metrics={"loss_cls": float("inf"), "zero": 0.0})
@@ -163,7 +163,7 @@ def test_values_that_break_the_backend_arrive_as_values_that_do_not(
         {"loss": None, "accuracy": None, "learning_rate": None, "extra_metrics": {"loss_cls": None, "zero": 0.0}}
     ]
     stored = backend.jobs[123].validations[1]
-    assert (stored["confusion_matrix"], stored["metrics"]["precision"]) == ([[3, 0], [1, 2]], 0.0)
+    assert (stored["confusion_matrix"], stored["metrics"]["precision"]) == ([[3_000_000_000, 0], [1, 2]], 0.0)
     assert {call.body["status"] for call in backend.calls if "status" in call.body} == {"running", "failed"}
 
 

@@ -177,7 +177,8 @@ def _results(job: Job, body: ValidationBody) -> Any:
     for row in body.image_results or ():
         fits(row.image_name, 200)
     stored = body.model_dump()
-    storable(stored)
+    storable({name: value for name, value in stored.items() if name != "confusion_matrix"})
+    storable(stored["confusion_matrix"], integers=False)
     job.validations[body.epoch] = stored
     return {"status": "success", "validation_result_id": len(job.validations), "job_id": job.id, "epoch": body.epoch}
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,10 @@ import pytest
 from tests.conftest import ROOT, JobScript, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
 from tests.faults.conftest import Seen
+from trainer_sdk import log_rows
+from trainer_sdk.backends import FileBackend
+from trainer_sdk.events import LogLine, Started
+from trainer_sdk.outbox import Outbox
 from trainer_sdk.workspace import LOCK, take_lock
 
 WORK = """
@@ -39,7 +44,7 @@ def run_job(backend: ContractBackend, job_script: JobScript, run_script: RunScri
         "JOB_ID": "123",
         "MODEL_NAME": "rtmdet_tiny",
         "DATASET_ID": "ds_abc",
-        "DELIVERY_TIMEOUT_S": "1",
+        "DELIVERY_TIMEOUT_S": "30",
         "INTERNAL_STORAGE_ENDPOINT": f"file://{tmp_path / 'storage'}",
     }
     return lambda work, **change: run_script({**environ, **change}, script=job_script(work))
@@ -48,7 +53,7 @@ def run_job(backend: ContractBackend, job_script: JobScript, run_script: RunScri
 def replay(folder: Path, backend: ContractBackend, **more: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "trainer_sdk.replay", str(folder)]
-    environ |= {"CALLBACK_URL": backend.url, "DELIVERY_TIMEOUT_S": "5"} | more
+    environ |= {"CALLBACK_URL": backend.url, "DELIVERY_TIMEOUT_S": "30"} | more
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -61,7 +66,7 @@ def test_undelivered_events_are_beside_the_artifacts_and_can_be_replayed_once(
     backend: ContractBackend, run_job: RunJob, bucket: Path, tmp_path: Path, seen: Seen
 ) -> None:
     backend.go_down()
-    unheard = run_job(WORK)
+    unheard = run_job(WORK, DELIVERY_TIMEOUT_S="1")
     assert (unheard.exit_code, unheard.outcome["undelivered_events"]) == (2, 4)
     assert (bucket / "events.jsonl").read_bytes() == (unheard.folder / "events.jsonl").read_bytes()
 
@@ -92,7 +97,7 @@ def test_a_rerun_that_delivers_them_takes_the_copy_away(
     backend: ContractBackend, run_job: RunJob, bucket: Path, seen: Seen
 ) -> None:
     backend.go_down()
-    assert run_job(WORK).exit_code == 2
+    assert run_job(WORK, DELIVERY_TIMEOUT_S="1").exit_code == 2
     assert bucket.exists()
     backend.come_back()
     assert run_job(WORK).exit_code == 0
@@ -109,7 +114,7 @@ def test_a_job_that_delivered_everything_leaves_nothing(run_job: RunJob, bucket:
 @pytest.mark.fault("backend dead while a job fails", expected="exit code of the failure; replay tells it")
 def test_a_failed_jobs_events_are_kept_too(backend: ContractBackend, run_job: RunJob, bucket: Path, seen: Seen) -> None:
     backend.go_down()
-    assert run_job("raise errors.DatasetError('empty')").exit_code == 3
+    assert run_job("raise errors.DatasetError('empty')", DELIVERY_TIMEOUT_S="1").exit_code == 3
     backend.come_back()
     assert replay(bucket, backend).returncode == 0
     assert backend.status_of(123) == "failed"
@@ -121,7 +126,7 @@ def test_a_failed_jobs_events_are_kept_too(backend: ContractBackend, run_job: Ru
 )
 def test_a_dead_storage_changes_no_outcome(backend: ContractBackend, run_job: RunJob, seen: Seen) -> None:
     backend.go_down()
-    run = run_job(WORK, INTERNAL_STORAGE_ENDPOINT="file:///proc/nowhere")
+    run = run_job(WORK, INTERNAL_STORAGE_ENDPOINT="file:///proc/nowhere", DELIVERY_TIMEOUT_S="1")
     assert (run.exit_code, run.outcome["status"]) == (2, "completed")
     seen("exit 2, completed")
 
@@ -129,7 +134,7 @@ def test_a_dead_storage_changes_no_outcome(backend: ContractBackend, run_job: Ru
 @pytest.mark.fault("backend still dead during the replay", expected="exit 2, nothing is lost")
 def test_what_stays_undelivered_is_said(backend: ContractBackend, run_job: RunJob, seen: Seen) -> None:
     backend.go_down()
-    folder = run_job(WORK).folder
+    folder = run_job(WORK, DELIVERY_TIMEOUT_S="1").folder
     done = replay(folder, backend, DELIVERY_TIMEOUT_S="0.5")
     assert done.returncode == 2
     assert "0 of 4 events delivered" in done.stdout
@@ -153,3 +158,23 @@ def test_a_folder_in_which_a_job_runs_is_left_alone(backend: ContractBackend, tm
         assert lock
         assert replay(tmp_path, backend).returncode == 4
     seen("exit 4")
+
+
+@pytest.mark.fault(
+    "killed with log lines that waited for others, its folder copied and replayed", expected="they arrive"
+)
+def test_waiting_lines_are_replayed_for_their_job(
+    backend: ContractBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen
+) -> None:
+    monkeypatch.setattr(log_rows, "FIRST_WINDOW_S", 1000.0)
+    (tmp_path / "123").mkdir()
+    killed = Outbox(tmp_path / "123", "123", FileBackend())
+    killed.tell(Started(total_epochs=1))
+    killed.tell(LogLine(message="one"))
+    killed.tell(LogLine(message="two"))
+    while not (tmp_path / "123" / "outbox.json").exists():
+        time.sleep(0.01)
+    shutil.copytree(tmp_path / "123", tmp_path / "some copy")
+    assert replay(tmp_path / "some copy", backend).returncode == 0
+    assert backend.jobs[123].logs == ["[INFO] one\ntwo"]
+    seen("both lines, in one row")
