@@ -457,7 +457,8 @@ class JobSession:
             return 0
         if self._workspace is not None and self.nodes.first:
             keep_or_forget = forget_undelivered if delivered else keep_undelivered
-            keep_or_forget(self._workspace.folder, self.settings, timeout_s / 2)
+            left_s = timeout_s if self.stop.reason is None else max(0.0, self.stop.left_s("everything") - CALL_S)
+            keep_or_forget(self._workspace.folder, self.settings, left_s)
         if delivered:
             return 0
         log.error(
