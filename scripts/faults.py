@@ -33,7 +33,7 @@ HEAD = """\
 Written by `make faults`: every row is a test in `tests/faults` that does the fault to a real job or to the part of it
 that has to stand it, with real processes, signals, sockets and files. `make faults-short` runs a part of it in CI.
 
-{counts}. Machine: {machine}.
+{counts}. Machine: {machine}. A time includes whatever else that machine was doing.
 """
 
 
