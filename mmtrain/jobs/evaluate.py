@@ -144,7 +144,8 @@ def choose(
     asked = spec.config.split
     split = asked if asked is not None else headline_split(found.images)
     place = "val" if split == "all" else split
-    if not found.images[place] or not found.objects[place]:
+    objects = found.objects[place] or facts.task is Task.SEMANTIC  # whose truth may be files of pixels
+    if not found.images[place] or not objects:
         counts = ", ".join(f"{count} {name}" for name, count in found.images.items())
         raise DatasetError(
             f"there is nothing to measure in {split}: the data set has {counts} images, and "

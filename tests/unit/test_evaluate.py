@@ -44,23 +44,23 @@ def asked(data: Path, config: str = "{}") -> EvaluateSpec:
     return read_evaluate_spec({"JOB_ID": "1", "CHECKPOINT_PATH": "x.pth", "DATASET_PATH": str(data), "CONFIG": config})
 
 
-def fetched(spec: EvaluateSpec) -> FetchedDataset:
-    return fetch(spec.dataset, Task.DETECTION, Settings.from_env({}), lambda done, total: None)
+def fetched(spec: EvaluateSpec, task: Task = Task.DETECTION) -> FetchedDataset:
+    return fetch(spec.dataset, task, Settings.from_env({}), lambda done, total: None)
 
 
-def chosen(spec: EvaluateSpec, folder: Path, classes: tuple[str, ...] = CLASSES) -> Chosen:
+def chosen(spec: EvaluateSpec, folder: Path, classes: tuple[str, ...] = CLASSES, task: Task = Task.DETECTION) -> Chosen:
     space = Workspace(folder, "1")
     space.clear()
     session = cast(JobSession, SimpleNamespace(workspace=space, settings=Settings.from_env({})))
     facts = ModelFacts(
         recipe="rtmdet-tiny",
-        task=Task.DETECTION,
+        task=task,
         class_names=classes,
         class_ids=(0, 1, 2),
         size_wh=(64, 64),
         primary_metric="coco/bbox_mAP",
     )
-    return choose(spec, facts, fetched(spec), session, Display("checking", unit="images"))
+    return choose(spec, facts, fetched(spec, task), session, Display("checking", unit="images"))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,16 @@ def test_which_images(data: Path, tmp_path: Path, config: str, split: str, image
 def test_a_data_set_with_nothing_but_test_images_can_be_measured(tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "shapes", counts={"test": 3}, size=(64, 64))
     assert len(chosen(asked(data), tmp_path).matched.conversion.splits["val"].images) == 3
+
+
+def test_masks_in_files_have_no_objects_and_are_measured(tmp_path: Path) -> None:
+    data = write_shapes(
+        tmp_path / "shapes", counts=COUNTS, size=(64, 64), task="semantic_segmentation", mask_files=True
+    )
+    classes = (*CLASSES, "background")
+    found = chosen(asked(data), tmp_path, classes, Task.SEMANTIC)
+    assert found.matched.conversion.class_names == classes
+    assert found.matched.labels == (0, 1, 2, 3)
 
 
 def test_a_split_without_images(tmp_path: Path) -> None:
