@@ -8,7 +8,7 @@ PARALLEL ?= --numprocesses logical --maxprocesses 4
 CEPH_UP ?= ../shared/tools/ceph_rgw_up.sh
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-events bench-s3 bench-stream describe fuzz audit image clean
+.PHONY: help setup lock demo shapes test matrix exports exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-events bench-s3 bench-stream describe fuzz audit image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: setup      ## the whole suite
 
 matrix: setup    ## every recipe on tiny drawn data: builds, trains, learns, saves, loads, predicts
 	$(VENV)/python -m pytest $(PARALLEL) tests/matrix
+
+exports: setup   ## every recipe to every format it declares, each compared with PyTorch; the table: workspace/exports/table.md
+	$(VENV)/python -m pytest tests/exports/test_matrix.py
 
 faults: setup    ## everything that can go wrong, done to jobs; writes docs/faults.md (FILES="test_x.py ...")
 	$(VENV)/python scripts/faults.py $(FILES) -- $(PARALLEL) --dist loadfile

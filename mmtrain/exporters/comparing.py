@@ -86,15 +86,15 @@ def matched(reference: Found, exported: Found) -> Array:
         return np.stack([np.arange(count)] * 2, axis=1)
     ious = overlaps(reference["boxes"], exported["boxes"])
     ious = ious * (reference["labels"][:, None] == exported["labels"][None])
-    alike = ious - np.abs(reference["scores"][:, None] - exported["scores"][None])  # of like boxes the like scores
+    rows, columns = np.nonzero(ious >= SAME_BOX)
+    alike = ious[rows, columns] - np.abs(reference["scores"][rows] - exported["scores"][columns])
+    free = np.ones(len(ious), dtype=bool), np.ones(ious.shape[1], dtype=bool)
     pairs = []
-    for at in np.argsort(-alike, axis=None, kind="stable"):
-        row, column = np.unravel_index(at, alike.shape)
-        if not np.isfinite(alike[row, column]):
-            break
-        if ious[row, column] >= SAME_BOX:
+    for at in np.argsort(-alike, kind="stable"):  # of like boxes those with like scores
+        row, column = rows[at], columns[at]
+        if free[0][row] and free[1][column]:
             pairs.append((int(row), int(column)))
-            alike[row, :], alike[:, column] = -np.inf, -np.inf
+            free[0][row] = free[1][column] = False
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 

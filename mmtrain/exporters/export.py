@@ -94,6 +94,12 @@ def export(
     if config.nms:
         graph = chosen(graph)
     pre = preprocessing_of(pipeline, source.preprocessor)
+    own = preprocessing_of(source.pipeline, source.preprocessor)["size_wh"]
+    if pre["resize_mode"] == "crop" and pre["size_wh"] != own:
+        raise ConfigError(
+            f"a pose model reads points from crops of the size it was trained with, {own[0]}x{own[1]}",
+            hint="leave input_shape and imgsz out",
+        )
     shape = _shape(pre, asked, graph, config)
     if not config.dynamic_size:
         pre = fixed(pre, (shape[3], shape[2]), graph.postprocessing["kind"])
@@ -132,7 +138,7 @@ def export(
     document["postprocessing"] |= _limits(config)  # after the comparison, in which both have the model's own
     write_metadata(folder, document)
     write_certificate(folder, certificate)
-    add_runtime(folder, export_format, source.about.licence)
+    add_runtime(folder, document, source.about.licence)
     return certificate
 
 
@@ -180,6 +186,10 @@ def _shape(
         raise ConfigError(
             "this model chooses its objects itself, one image at a time",
             hint="set the batch of input_shape to 1, and leave axis 0 out of dynamic_axes",
+        )
+    if graph.fixed_batch and config.dynamic_batch:
+        raise ConfigError(
+            "this model counts its images while it is written", hint="leave axis 0 out of dynamic_axes, set input_shape"
         )
     return batch, 3, height, width
 

@@ -33,18 +33,39 @@ def write_certificate(folder: Path, certificate: Certificate) -> None:
     (folder / CERTIFICATE_PAGE).write_text(page(certificate))
 
 
-def add_runtime(folder: Path, export_format: str, licence: str) -> None:
+def add_runtime(folder: Path, metadata: Mapping[str, Any], licence: str) -> None:
     """The files with which the model runs without us, and what may be done with it."""
+    export_format = metadata["export_format"]
     python = folder / "runtimes" / "python"
     python.mkdir(parents=True, exist_ok=True)
     shutil.copy2(RUNTIME / "predict_standalone.py", python / "predict_standalone.py")
     (python / "requirements.txt").write_text(PYTHON_RUNTIME[export_format])
     if export_format == "tensorrt":
         shutil.copy2(RUNTIME / "tensorrt_session.py", python / "tensorrt_session.py")
-    if export_format == "onnx":
+    if export_format == "onnx" and metadata["postprocessing"]["kind"] == "dense":
         shutil.copytree(RUNTIME / "cpp", folder / "runtimes" / "cpp", dirs_exist_ok=True)
+        (folder / "runtimes" / "cpp" / "settings.h").write_text(settings(metadata["preprocessing"]))
     shutil.copy2(RUNTIME / "README.md", folder / "README.md")
     (folder / "LICENCES.md").write_text(LICENCES.format(licence=licence or "unknown"))
+
+
+def settings(pre: Mapping[str, Any]) -> str:
+    """``settings.h`` of the C++ example: the model's preprocessing."""
+
+    def row(values: Any) -> str:
+        return ", ".join(f"{float(value)!r}f" for value in values)
+
+    return f"""// Written by the exporter: the preprocessing of metadata.json.
+#pragma once
+
+namespace settings {{
+constexpr int width = {pre["size_wh"][0]}, height = {pre["size_wh"][1]};
+constexpr bool rgb = {"true" if pre["color_space"] == "RGB" else "false"};
+constexpr float mean[] = {{{row(pre["mean"])}}};
+constexpr float deviation[] = {{{row(pre["std"])}}};
+constexpr float pad_value[] = {{{row(pre["pad_value"])}}};
+}}  // namespace settings
+"""
 
 
 LICENCES = """# Licences

@@ -50,6 +50,7 @@ def measured(task: Task, images: Images, most: int, class_names: Sequence[str], 
     if task is Task.SEMANTIC:
         return _semantic(images, most, class_names, sees)
     truth = read_truth(images.annotations)
+    _check_classes(truth.class_names, class_names)
     if not truth.images:
         raise DatasetError(f"{images.annotations} has no validation images")
     kept = Truth(truth.images[:most], truth.class_names, truth.annotations)
@@ -66,6 +67,14 @@ def measured(task: Task, images: Images, most: int, class_names: Sequence[str], 
     scores = [_scores(kept, found, geometry, images.sigmas) for found in rows]
     metric = {"bbox": "mAP", "segm": "mask mAP", "keypoints": "OKS AP"}[geometry]
     return Validation(images=len(kept.images), metric=metric, pytorch=scores[0], exported=scores[1])
+
+
+def _check_classes(of_data: Sequence[str], of_model: Sequence[str]) -> None:
+    if list(of_data) != list(of_model):
+        raise DatasetError(
+            f"the data set's classes are {', '.join(of_data)}, the model's are {', '.join(of_model)}",
+            hint="name the data set that the model was trained on, or one with the same classes in the same order",
+        )
 
 
 def _boxes(truth: Truth, image_id: int) -> Array:
@@ -104,7 +113,9 @@ def _scores(truth: Truth, rows: list[dict[str, Any]], geometry: Any, sigmas: Seq
 
 
 def _semantic(images: Images, most: int, class_names: Sequence[str], sees: Sequence[Sees]) -> Validation:
-    listed = orjson.loads(images.annotations.read_bytes())["data_list"][:most]
+    document = orjson.loads(images.annotations.read_bytes())
+    _check_classes(document["metainfo"]["classes"], class_names)
+    listed = document["data_list"][:most]
     if not listed:
         raise DatasetError(f"{images.annotations} has no validation images")
     classes = len(class_names)

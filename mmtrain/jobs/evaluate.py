@@ -25,7 +25,7 @@ from mmtrain.reports.models import SplitName
 from mmtrain.start_checkpoint import obtain_checkpoint
 from mmtrain.weights import obtain_weights
 from trainer_sdk.errors import DatasetError
-from trainer_sdk.jobspec import EvaluateSpec
+from trainer_sdk.jobspec import EvaluateSpec, ExportSpec
 from trainer_sdk.model_events import TestRunCompleted
 from trainer_sdk.session import JobSession
 from trainer_sdk.tasks import Task
@@ -84,7 +84,7 @@ def run(spec: EvaluateSpec, session: JobSession) -> TestRunCompleted:
         return publish_evaluation(spec, report, session)
 
 
-def source_of(spec: EvaluateSpec, session: JobSession, device: str) -> ModelSource:
+def source_of(spec: EvaluateSpec | ExportSpec, session: JobSession, device: str) -> ModelSource:
     """The model on this machine.
 
     Raises:

@@ -11,13 +11,12 @@ from converters.mask_list import MASKS
 from mmtrain.datasets.fetch import fetch
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
-from mmtrain.engine.order import ModelSource
 from mmtrain.exporters.archive import CERTIFICATE, CERTIFICATE_PAGE, zipped
 from mmtrain.exporters.order import EXPORTED, FOLDER, Exported, ExportOrder
 from mmtrain.jobs.alone import let_worker_do
+from mmtrain.jobs.evaluate import facts_of, source_of
 from mmtrain.machine import look_at_machine
-from mmtrain.start_checkpoint import obtain_checkpoint
-from trainer_sdk.errors import ConfigError, ExportError
+from trainer_sdk.errors import ExportError
 from trainer_sdk.jobspec import ExportSpec
 from trainer_sdk.model_events import ExportCompleted
 from trainer_sdk.session import JobSession
@@ -37,25 +36,16 @@ def run(spec: ExportSpec, session: JobSession) -> ExportCompleted:
     space.save("job.json", spec)
     for note in spec.notes:
         session.log(note, level="WARNING")
-    with session.step("check"):
-        if spec.checkpoint_path is None:
-            raise ConfigError("no checkpoint is named", hint="set CHECKPOINT_PATH to a .pth file of this trainer")
+    with session.step("check"), Display("checking", unit="models") as display:
         machine = look_at_machine(session.environ)
-        checkpoint = obtain_checkpoint(spec.checkpoint_path, session.settings, space.work)
-    validation = _validation_images(spec, session)
+        source = source_of(spec, session, "cpu")
+        task = spec.task or (facts_of(source, machine, session, display).task if spec.dataset else None)
+    validation = _validation_images(spec, task, session)
     shutil.rmtree(space.work / FOLDER, ignore_errors=True)
     order = ExportOrder(
         parent=os.getpid(),
         threads=machine.cores,
-        model=ModelSource(
-            path=checkpoint,
-            name=spec.checkpoint_path,
-            device="cpu",
-            model_name=spec.model_name,
-            task=spec.task,
-            class_names=spec.config.class_names,
-            keypoints=spec.config.keypoints,
-        ),
+        model=source,
         export_format=spec.format,
         config=spec.config,
         images_root=validation[0] if validation else None,
@@ -77,16 +67,16 @@ def run(spec: ExportSpec, session: JobSession) -> ExportCompleted:
     return ExportCompleted(output_s3_uri=where, file_size_bytes=exported.model_bytes, metadata=facts)
 
 
-def _validation_images(spec: ExportSpec, session: JobSession) -> tuple[Path, Path] | None:
+def _validation_images(spec: ExportSpec, task: Task | None, session: JobSession) -> tuple[Path, Path] | None:
     """Where the images and the truth of the validation split lie; None where no data set is named."""
     if spec.dataset is None:
         session.log("no data set is named: the certificate compares on its probes alone", level="WARNING")
         return None
     space = session.workspace
     with session.step("fetch"), Display("fetching", unit="images") as display:
-        fetched = fetch(spec.dataset, spec.task, session.settings, display)
+        fetched = fetch(spec.dataset, task, session.settings, display)
     with session.step("inspect"), Display("checking", unit="images") as display:
-        conversion, findings = preflight(fetched, spec.task, display, keypoints=spec.config.keypoints)
+        conversion, findings = preflight(fetched, task, display, keypoints=spec.config.keypoints)
         space.save("findings.json", findings)
         findings.raise_if_blocked()
         write_conversion(conversion, space.dataset, fetched.mask_path)

@@ -16,6 +16,9 @@ import pytest
 from mmtrain.datasets.pose_shapes import write_arrows
 from mmtrain.datasets.shapes import write_shapes
 from tests.conftest import ROOT
+from tests.exports.table import row
+
+__all__ = ["row"]
 
 MODELS = {
     "object_detection": "rtmdet-tiny",

@@ -41,12 +41,13 @@ class Built(NamedTuple):
     description: dict[str, Any]
 
 
-def build(recipe: Recipe, folder: Path, imgsz: tuple[int, int]) -> Built:
+def build(recipe: Recipe, folder: Path, imgsz: tuple[int, int], classes: tuple[str, ...] = ()) -> Built:
     """With weights from a seed; what they see is nonsense, but the same nonsense everywhere."""
     compat.apply()
     for package in ("mmdet", "mmseg", "mmpose"):
         compat.import_framework(package)
     plan = plan_of(recipe, imgsz=imgsz, pretrained=False, device="cpu")
+    plan = plan.model_copy(update={"class_names": classes or plan.class_names})
     files = DatasetFiles(images=folder, train=folder / "train.json", val=folder / "val.json", test=None)
     if recipe.task is Task.POSE:
         assert plan.keypoints is not None

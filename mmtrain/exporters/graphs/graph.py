@@ -25,5 +25,7 @@ class Graph:
     picture_input: str | None = None
     one_image: bool = False
     """The objects of a batch would be mixed: a file takes one image."""
+    fixed_batch: bool = False
+    """The model counts its images while it is traced: a file takes as many as were asked for."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     """Names of the dimensions of outputs that depend on the batch (0: "batch") or on what is seen."""

@@ -17,7 +17,7 @@ class Semantic(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        size = (images.shape[2], images.shape[3])
+        size = (int(images.shape[2]), int(images.shape[3]))
         facts = [{"img_shape": size, "pad_shape": size} for _ in range(int(images.shape[0]))]
         return self.model.decode_head.predict(self.model.extract_feat(images), facts, self.model.test_cfg)
 
@@ -27,4 +27,5 @@ def semantic_graph(model: Any) -> Graph:
     post = {"kind": "semantic", "apply_nms": False, "align_corners": bool(model.align_corners)}
     layouts = {"logits": "(batch, classes, height, width): the class of a pixel is the one with the largest value"}
     dynamic = {"logits": {0: "batch", 2: "height", 3: "width"}}
-    return Graph(Semantic(model), ("logits",), post, layouts, dynamic=dynamic)
+    counts = hasattr(model.decode_head, "num_queries")  # Mask2Former
+    return Graph(Semantic(model), ("logits",), post, layouts, dynamic=dynamic, fixed_batch=counts)

@@ -29,7 +29,7 @@ class Queries(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         head = self.model.bbox_head
-        height, width = images.shape[2], images.shape[3]
+        height, width = int(images.shape[2]), int(images.shape[3])
         samples = whole_pictures(images)
         given = self.model.forward_transformer(self.model.extract_feat(images), samples)
         if "references" in given:
@@ -81,7 +81,7 @@ class Peaks(nn.Module):
             heat[0],
             sides[0],
             offsets[0],
-            (images.shape[2], images.shape[3]),
+            (int(images.shape[2]), int(images.shape[3])),
             k=head.test_cfg.topk,
             kernel=head.test_cfg.local_maximum_kernel,
         )
@@ -90,7 +90,7 @@ class Peaks(nn.Module):
 
 def whole_pictures(images: Tensor) -> list[Any]:
     """Samples whose pictures fill the input: nothing is masked."""
-    size = (images.shape[2], images.shape[3])
+    size = (int(images.shape[2]), int(images.shape[3]))
     facts = {"batch_input_shape": size, "img_shape": size, "pad_shape": size}
     return [SimpleNamespace(metainfo=facts, **facts) for _ in range(int(images.shape[0]))]
 
@@ -140,4 +140,5 @@ def masks_graph(model: Any) -> Graph:
     }
     outputs = ("class_logits", "mask_logits")
     dynamic = {"class_logits": {0: "batch"}, "mask_logits": {0: "batch", 2: "mask_height", 3: "mask_width"}}
-    return Graph(Masks(model), outputs, post, {name: LAYOUTS[name] for name in outputs}, dynamic=dynamic)
+    layouts = {name: LAYOUTS[name] for name in outputs}
+    return Graph(Masks(model), outputs, post, layouts, dynamic=dynamic, fixed_batch=True)

@@ -115,11 +115,17 @@ class Predictor:
         return Prepared(self._normalised(picture), place)
 
     def run(self, tensors: Array, places: list[Place]) -> dict[str, Array]:
-        """The model's outputs for a batch (B, 3, H, W)."""
+        """The model's outputs for a batch (B, 3, H, W); a file for a fixed batch is filled up with the last image."""
+        count, lacking = len(tensors), max(0, self.most_at_a_time - len(tensors))
+        if lacking:
+            tensors = np.concatenate([tensors, np.repeat(tensors[-1:], lacking, axis=0)])
         inputs = {self.metadata["input_spec"]["name"]: np.ascontiguousarray(tensors)}
         if "picture_input" in self.metadata:
             inputs[self.metadata["picture_input"]] = np.array([place.picture_hw for place in places], dtype=np.float32)
-        return self.session.run(inputs)
+        outputs = self.session.run(inputs)
+        if not lacking:
+            return outputs
+        return {name: output if name in PER_OBJECT else output[:count] for name, output in outputs.items()}
 
     def finish(
         self,
@@ -533,6 +539,7 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else it eats others' cores
         self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
 
