@@ -17,6 +17,7 @@ from mmtrain.reports.drawing import Skeleton, drawn, font_of, jpeg, painted, rea
 from mmtrain.reports.palette import class_color
 from mmtrain.reports.semantic import read_indices
 from mmtrain.shown import Shown, ShownPicture, read_shown
+from trainer_sdk.printable import printable
 from trainer_sdk.workspace import write_atomically
 
 SHEET_TILE = 320  # pixels, the longest side of a picture on the contact sheet
@@ -194,10 +195,10 @@ def _drawn(
 
 def _write_head(pen: ImageDraw.ImageDraw, title: str, classes: Sequence[ShownClass], width: int) -> None:
     """A title and the classes with their colours, as many as fit."""
-    pen.text((_GUTTER, _GUTTER), title, font=font_of(17), fill=_INK)
+    pen.text((_GUTTER, _GUTTER), printable(title), font=font_of(17), fill=_INK)
     x, font = _GUTTER, font_of(12)
     for entry in classes:
-        text = f"{entry.name} ({entry.objects})"
+        text = f"{printable(entry.name)} ({entry.objects})"
         end = x + 16 + int(pen.textlength(text, font=font))
         if end > width:
             pen.text((x, 40), "…", font=font, fill=_SOFT)
@@ -209,7 +210,7 @@ def _write_head(pen: ImageDraw.ImageDraw, title: str, classes: Sequence[ShownCla
 
 def _cut(pen: ImageDraw.ImageDraw, text: str) -> str:
     """The end of a path says more than its beginning."""
-    font = font_of(12)
+    text, font = printable(text), font_of(12)
     if pen.textlength(text, font=font) <= SHEET_TILE:
         return text
     kept = next(i for i in range(len(text)) if pen.textlength("…" + text[i:], font=font) <= SHEET_TILE)

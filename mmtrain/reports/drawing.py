@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmtrain.reports.coco_metrics import Annotation
 from mmtrain.reports.matching import as_rle
 from mmtrain.reports.palette import class_color, rgb
+from trainer_sdk.printable import printable
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), RGB."""
@@ -189,7 +190,7 @@ def _draw_label(
     size: tuple[int, int],
 ) -> None:
     """A filled tag on the upper left corner of the box, kept inside the picture."""
-    text = _label(annotation, names)
+    text = printable(_label(annotation, names))  # Pillow measures one line only
     width, height = int(pen.textlength(text, font=font)) + 4, int(font.size) + 3
     x = min(max(annotation["bbox"][0] * scale, 0), max(size[0] - width, 0))
     y = max(annotation["bbox"][1] * scale - height, 0)

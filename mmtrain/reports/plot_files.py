@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mmtrain.reports.models import Evaluation
 from mmtrain.reports.palette import COLORS, class_color
+from trainer_sdk.printable import printable
 
 DPI = 120
 MOST_NAMES = 40
@@ -42,7 +43,7 @@ def _confusion_matrix(evaluation: Evaluation) -> Figure | None:
     if not evaluation.confusion_matrix:
         return None
     counts = np.asarray(evaluation.confusion_matrix, dtype=np.float64)
-    labels = [*evaluation.class_names, "background"][: len(counts)]
+    labels = [printable(name) for name in (*evaluation.class_names, "background")][: len(counts)]
     side = min(14.0, 3.5 + 0.35 * len(labels))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
@@ -68,7 +69,7 @@ def _pr_curve(evaluation: Evaluation) -> Figure | None:
     few = len(curves.classes) <= len(COLORS)
     for name, curve in curves.classes.items():
         color = class_color(evaluation.class_names.index(name)) if few else "#8891a0"
-        axes.plot(curves.recall, curve.precision, color=color, linewidth=1.6 if few else 0.6, label=name)
+        axes.plot(curves.recall, curve.precision, color=color, linewidth=1.6 if few else 0.6, label=printable(name))
     mean = np.mean([curve.precision for curve in curves.classes.values()], axis=0)
     axes.plot(curves.recall, mean, color="black", linewidth=2.2, linestyle="--", label="mean")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
@@ -88,7 +89,7 @@ def _per_class(evaluation: Evaluation) -> Figure | None:
     figure = Figure(figsize=(6.4, 1.2 + 0.25 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(range(len(rows)), [value or 0.0 for value in rows.values()], color=COLORS[0])
-    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    axes.set_yticks(range(len(rows)), [printable(name) for name in rows], parse_math=False)
     axes.invert_yaxis()
     axes.set(xlabel=key.replace("_", " "), xlim=(0, 1))
     return figure

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmtrain.reports.models import Curves, ErrorKind, Metrics, PrCurves
 from mmtrain.reports.palette import COLORS, class_color
+from trainer_sdk.printable import printable
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 STYLE: dict[Any, Any] = {
@@ -175,7 +176,7 @@ def canvas(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 def _legend(axes: Axes, names: list[str]) -> None:
     with mpl.rc_context(STYLE):
-        legend = axes.legend(axes.get_lines()[: len(names)], names)
+        legend = axes.legend(axes.get_lines()[: len(names)], [printable(name) for name in names])
     for text in legend.get_texts():
         text.set_parse_math(False)  # a "$" in a name is no formula
 
