@@ -11,7 +11,7 @@ from mmtrain.jobs.needs import disk_needs, gpu_bytes, shm_bytes
 from mmtrain.machine import Machine
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe
-from trainer_sdk.errors import JobError
+from trainer_sdk.errors import JobError, NetworkError
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.preconditions import (
     lack_of,
@@ -28,17 +28,24 @@ SHM_HINT = "raise --shm-size (in Kubernetes: a larger memory volume at /dev/shm)
 GPU_HINT = "see nvidia-smi for who has the rest, choose another device, or a smaller model"
 
 
-def check_surroundings(spec: TrainSpec, recipe: Recipe | None, machine: Machine, session: JobSession) -> None:
+def check_surroundings(
+    spec: TrainSpec,
+    recipe: Recipe | None,
+    machine: Machine,
+    session: JobSession,
+    unasked: NetworkError | None = None,
+) -> None:
     """Before anything is moved.
 
     Args:
         recipe: None while the data have to choose it.
+        unasked: why the storage of checkpoints could not be asked for an earlier run.
 
     Raises:
         ResourceError: a folder that cannot be written, too little disk or GPU memory.
         NetworkError: a storage that cannot be reached, read or written.
     """
-    problems = [*_folders(spec, recipe, session), *_storages(spec, session)]
+    problems = [*_folders(spec, recipe, session), *_storages(spec, session, unasked)]
     if recipe is not None:
         problems += _sizes(spec, recipe, machine, session)
     raise_together(problems)
@@ -69,9 +76,11 @@ def _folders(spec: TrainSpec, recipe: Recipe | None, session: JobSession) -> Ite
     yield from filter(None, (unwritable(folder, variable) for folder, variable in wanted.items()))
 
 
-def _storages(spec: TrainSpec, session: JobSession) -> Iterator[JobError]:
+def _storages(spec: TrainSpec, session: JobSession, unasked: NetworkError | None) -> Iterator[JobError]:
     settings = session.settings
-    if settings.checkpoints.from_environment and session.nodes.first:
+    if unasked is not None:
+        yield unasked
+    elif settings.checkpoints.from_environment and session.nodes.first:
         prefix = f"checkpoints/{spec.job_id}/"
         if problem := unwritable_storage(settings.checkpoints, prefix, session.workspace.folder):
             yield problem

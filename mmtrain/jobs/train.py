@@ -25,6 +25,7 @@ from mmtrain.jobs.tracking import Tracker
 from mmtrain.jobs.work import Work, files_of, let_worker_train, take_up_work
 from mmtrain.machine import look_at_machine
 from mmtrain.plan import make_plan
+from trainer_sdk.errors import NetworkError
 from trainer_sdk.events import Completed, Metrics
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.request import RefusedTraining
@@ -35,12 +36,12 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     """From a request to published weights."""
     space = session.workspace
     _note_request(spec, session)
-    earlier = completed_elsewhere(spec, session)
+    earlier, unasked = _earlier_run(spec, session)
     if earlier is not None:
         return earlier
     with session.step("check"):  # what can fail without the data fails before a byte of them is moved
         machine = look_at_machine(session.environ, session.nodes)
-        check_surroundings(spec, asked_recipe(spec, machine), machine, session)
+        check_surroundings(spec, asked_recipe(spec, machine), machine, session, unasked)
         model = chosen_model(spec, machine, session.settings, space.work)
     with session.step("fetch"), Display("fetching", unit="images") as display:
         copied = spec.config.data_access == "copy"
@@ -111,6 +112,14 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     outcome = completed(spec, plan, report, finished, artifacts, session)
     remember_completed(spec, outcome, session)
     return outcome
+
+
+def _earlier_run(spec: TrainSpec, session: JobSession) -> tuple[Completed | None, NetworkError | None]:
+    """What it told, or None; and why the storage could not be asked, which ends the job with whatever else it lacks."""
+    try:
+        return completed_elsewhere(spec, session), None
+    except NetworkError as error:
+        return None, error
 
 
 def asked(session: JobSession) -> TrainSpec:

@@ -11,7 +11,7 @@ import pytest
 from mmtrain.datasets.shapes import write_shapes
 from tests.conftest import ROOT, RunScript, StartScript
 from tests.doubles.backend import ContractBackend
-from tests.e2e.test_faults import told, wait_for
+from tests.e2e.test_faults import wait_for
 from tests.e2e.test_jobs import TRAIN_S, request
 
 MB = 10**6
@@ -64,21 +64,6 @@ def test_a_batch_that_no_longer_fits_is_halved_and_the_training_goes_on_from_its
     assert report["curves"]["train"][-1]["peak_rss_bytes"] < 2800 * MB
     assert backend.status_of(123) == "completed"
     assert backend.rejected == []
-
-
-def test_where_one_image_does_not_fit_the_job_fails_once_and_says_what_to_do(
-    run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path
-) -> None:
-    environment = {**request("rtmdet-tiny", {"imgsz": 1280, "batch": 1}), "DATASET_PATH": str(shapes)}
-    script = limited(tmp_path, 1800 * MB)
-    done = run_script({**environment, "CALLBACK_URL": backend.url}, timeout_s=TRAIN_S, script=script)
-    assert done.exit_code == 4, done.stdout
-    assert len(told(backend)) == 1
-    assert told(backend)[0].startswith("[ResourceError] out of memory: ")
-    assert "it happened with 1 image of 1280 x 1280 at a time" in told(backend)[0]
-    assert "raise the memory limit, lower imgsz" in told(backend)[0]
-    assert backend.status_of(123) == "failed"
-    assert not (done.folder / "out" / "manifest.json").exists()
 
 
 def test_an_automatic_batch_is_what_was_measured_to_fit(

@@ -259,3 +259,34 @@ def wait_for_epochs(messages: Path, count: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("it did not train")
+
+
+LIMITED = """\
+import os, resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})  # every thread would take some for itself
+sys.path.insert(0, {root!r})
+runpy.run_path({root!r} + "/train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.fault(
+    "not even one image fits into memory", expected="ResourceError, exit 4, not retryable; says with what"
+)
+def test_memory_for_not_even_one_image(
+    run_script: RunScript, job: Job, backend: ContractBackend, tmp_path: Path, seen: Seen
+) -> None:
+    script = tmp_path / "limited.py"
+    script.write_text(LIMITED.format(limit=1800 * MB, root=str(ROOT)))
+    done = run_script(job({"imgsz": 1280, "batch": 1}), timeout_s=JOB_S, script=script)
+    outcome = failed_once(done, backend, "ResourceError", 4)
+    assert outcome["message"].startswith("out of memory: ")
+    assert "it happened with 1 image of 1280 x 1280 at a time" in outcome["message"]
+    assert "raise the memory limit, lower imgsz" in outcome["hint"]
+    assert not outcome["retryable"]
+    evidence = outcome["evidence"]
+    assert (evidence["batch"], evidence["imgsz"]) == (1, [1280, 1280])
+    assert 0 < evidence["peak_worker_bytes"] < 2 * 1800 * MB
+    assert "Traceback" in outcome["traceback"] and "worker" in outcome["traceback"]
+    assert not (done.folder / "out" / "manifest.json").exists()
+    seen(f"told with 1 image of 1280 x 1280; peak {evidence['peak_worker_bytes'] / MB:.0f} MB of {1800} MB")

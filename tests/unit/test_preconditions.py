@@ -208,3 +208,12 @@ def test_what_model_and_machine_say_to_a_form_that_is_refused_already(
     found = problems_beside_the_form(UsablePart(name, None, config, None), CPU)
     assert len(found) == len(said)
     assert all(part in problem for part, problem in zip(said, found, strict=True))
+
+
+def test_a_storage_that_could_not_be_asked_is_told_with_the_rest(tmp_path: Path) -> None:
+    machine = Machine(cores=8, gpus=("T4",), gpu_free_bytes=(10**8,), shm_free_bytes=GIB)
+    session, unasked = session_of(tmp_path), NetworkError("refused", hint="keys", retryable=False)
+    with pytest.raises(ResourceError, match="2 problems\n  - refused - keys\n  - too little memory of GPU 0"):
+        check_surroundings(spec_of(pretrained=False), TINY, machine, session, unasked)
+    with pytest.raises(NetworkError, match=r"^refused$"):
+        check_surroundings(spec_of(pretrained=False), TINY, CPU, session, unasked)
