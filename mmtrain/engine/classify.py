@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from mmtrain.engine import upstream_words
@@ -85,15 +86,25 @@ def _gpu(error: BaseException) -> ResourceError | None:
 
 def _loader(error: BaseException, text: str) -> JobError | None:
     """A data loading process died. Whoever killed it by SIGKILL was the kernel: nobody else kills loaders."""
-    death = upstream_words.loader_death(text) if isinstance(error, RuntimeError) else None
-    if death is None:
+    if not isinstance(error, RuntimeError):
         return None
-    what = f"a data loading process died: {_first_line(text)}"
+    deaths = [(said, death) for said in (text, *_causes(error)) if (death := upstream_words.loader_death(said))]
+    if not deaths:
+        return None
+    said, death = next((told for told in deaths if told[1].signal), deaths[0])
+    what = f"a data loading process died: {_first_line(said)}"
     if death.signal == "Killed" or oom_kill_count() > OOM_KILLS_BEFORE:
         return OutOfMemory(what, hint=f"raise the memory limit, or {MEMORY_HINT}")
     if death.signal == "Bus error":
         return ResourceError(f"{what}; shared memory is full", hint=SHM_HINT)
     return ResourceError(what, hint="raise the memory limit or --shm-size, or lower workers")
+
+
+def _causes(error: BaseException) -> Iterator[str]:
+    """The texts of what it was raised from: torch tells of the signal there, or at once."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+        yield str(error)
 
 
 def _system(error: BaseException, text: str) -> ResourceError | None:
