@@ -7,12 +7,13 @@ By the type of the error, its errno or CUDA's number of it; by upstream's words 
 from __future__ import annotations
 
 import errno
+import shutil
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from mmtrain.engine import upstream_words
-from mmtrain.machine import peak_rss_bytes
+from mmtrain.machine import SHM, peak_rss_bytes
 from trainer_sdk import os_errors
 from trainer_sdk.cgroup import oom_kill_count
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
@@ -27,6 +28,7 @@ BROKEN_GPU = {
     226: "it contains an error", 719: "a kernel failed on it", 802: "it is not ready", 803: "driver and library differ",
 }  # fmt: skip
 """https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html, where it is the machine's and not ours."""
+FULL_BYTES = 2**20
 OPENCV_NO_MEMORY = -4
 """cv::Error::StsNoMem."""
 OOM_KILLS_BEFORE = oom_kill_count()
@@ -112,13 +114,19 @@ def _system(error: BaseException, text: str) -> ResourceError | None:
     if not isinstance(error, OSError | RuntimeError):
         return None
     number = getattr(error, "errno", None) or upstream_words.errno_in(text)
-    if upstream_words.of_shared_memory(text) and number in (*os_errors.NO_SPACE, errno.ENOMEM):
-        return ResourceError(f"shared memory (/dev/shm) is full: {_first_line(text)}", hint=SHM_HINT)
     where = error.filename if isinstance(error, OSError) else None
+    in_words = upstream_words.of_shared_memory(text) and number in (*os_errors.NO_SPACE, errno.ENOMEM)
+    nowhere = where is None and number in os_errors.NO_SPACE  # semaphores of Python's are in shared memory too
+    if in_words or (nowhere and _shared_memory_is_full()):
+        return ResourceError(f"shared memory (/dev/shm) is full: {_first_line(text)}", hint=SHM_HINT)
     found = os_errors.lacking(number, where)
     if found is not None and number not in os_errors.NO_SPACE and not isinstance(found, OutOfMemory):
         found.message = f"{type(error).__name__}: {text}"
     return found
+
+
+def _shared_memory_is_full() -> bool:
+    return SHM.is_dir() and shutil.disk_usage(SHM).free < FULL_BYTES
 
 
 def _cuda_code(error: BaseException) -> int | None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from mmtrain.datasets.shapes import write_shapes
-from tests.conftest import ROOT, RunScript, ScriptRun, StartScript
+from tests.conftest import ROOT, RunningScript, RunScript, ScriptRun, StartScript
 from tests.doubles import network as faults
 from tests.doubles.backend import ContractBackend
 from tests.doubles.network import Network
@@ -207,7 +207,7 @@ def test_everything_that_lacks_is_told_at_once(job: Job, backend: ContractBacken
     seen("3 problems in one message: " + ", ".join(("cache read-only", "storage read-only", "disk too small")))
 
 
-def worker_of(running: Any) -> psutil.Process:
+def worker_of(running: RunningScript) -> psutil.Process:
     """The process that trains: torchrun's child that runs our module."""
     family = psutil.Process(running.process.pid).children(recursive=True)
     workers = [process for process in family if "mmtrain.engine.worker" in process.cmdline()]
@@ -235,7 +235,7 @@ def test_a_dead_worker_leaves_evidence(
     exit_code: int,
 ) -> None:
     running = start_script(job({"epochs": 500}))
-    wait_for_epochs(running.folder / "work" / "worker_messages.jsonl", 2)
+    wait_for_iterations(running)
     worker_of(running).send_signal(number)
     outcome = failed_once(running.wait(JOB_S), backend, code, exit_code)
     evidence = outcome["evidence"]
@@ -251,11 +251,14 @@ def test_a_dead_worker_leaves_evidence(
     )
 
 
-def wait_for_epochs(messages: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_iterations(running: RunningScript) -> None:
+    """Until the worker has told of one."""
+    messages = running.folder / "work" / "worker_messages.jsonl"
+    deadline = time.monotonic() + JOB_S
     while time.monotonic() < deadline:
+        assert running.process.poll() is None, running.output()
         lines = messages.read_bytes().splitlines() if messages.exists() else []
-        if sum(orjson.loads(line)["kind"] == "epoch" for line in lines[:-1] if line) >= count:
+        if any(orjson.loads(line)["kind"] == "iteration" for line in lines[:-1] if line):
             return
         time.sleep(0.1)
     raise AssertionError("it did not train")
