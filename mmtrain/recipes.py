@@ -123,6 +123,8 @@ class Recipe(_Frozen):
     """Images per device and step. Some heads pool an image to one pixel and normalise over the batch."""
     freezable: bool = True
     """Whether the backbone has stages that can be frozen, and statistics that can be kept: ResNets."""
+    idle_without_objects: bool = False
+    """Parts of it learn nothing from a batch without objects; several processes have to be told to look for them."""
     edges: bool = False
     """Learns the outlines of the classes too: PIDNet."""
     exports: tuple[ExportFormat, ...] = ("onnx", "torchscript", "openvino", "tensorrt")

@@ -110,10 +110,17 @@ def build_config(base: Dict, recipe: Recipe, plan: TrainPlan, files: DatasetFile
         **({"compile": True} if plan.compile.value else {}),
         "load_from": str(work_dir / START) if plan.weights_file else None,
         "resume": False,
-        "launcher": "pytorch" if plan.devices > 1 else "none",
-        **({"model_wrapper_cfg": CPU_WRAPPER} if plan.devices > 1 and not plan.gpus else {}),
+        **_processes(recipe, plan),
         "work_dir": str(work_dir),
     }
+
+
+def _processes(recipe: Recipe, plan: TrainPlan) -> Dict:
+    """How MMEngine starts; as one of several, what DistributedDataParallel has to know."""
+    if plan.devices == 1:
+        return {"launcher": "none"}
+    unused = {"find_unused_parameters": recipe.idle_without_objects}
+    return {"launcher": "pytorch", **(unused if plan.gpus else {"model_wrapper_cfg": CPU_WRAPPER | unused})}
 
 
 def _evaluator(plan: TrainPlan, metrics: Dict | list[Dict]) -> Dict | list[Dict]:

@@ -188,6 +188,7 @@ def test_the_loss_falls_on_one_batch(trained: Trained) -> None:
     losses = repeated(runner, batch, learning.lr, learning.steps)
     assert all(map(math.isfinite, losses))
     assert losses[-1] < max(losses[: learning.first]), losses
+    assert all(weight.grad is not None for weight in runner.model.parameters() if weight.requires_grad)
 
 
 def test_a_batch_without_objects_has_a_finite_loss(trained: Trained) -> None:
@@ -199,6 +200,8 @@ def test_a_batch_without_objects_has_a_finite_loss(trained: Trained) -> None:
     assert not any(len(sample.gt_instances) for sample in batch["data_samples"])
     [loss] = repeated(runner, batch, 1e-4, 1)
     assert math.isfinite(loss)
+    idle = [name for name, weight in runner.model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert bool(idle) == trained.recipe.idle_without_objects, idle
 
 
 def repeated(runner: Runner, batch: Any, lr: float, steps: int) -> list[float]:

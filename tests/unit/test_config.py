@@ -252,3 +252,11 @@ def test_on_several_devices_results_are_sent_and_each_has_its_share(model: str) 
     assert config["train_dataloader"]["batch_size"] == 2
     assert config["val_evaluator"]["collect_device"] == "gpu"
     assert not {"model_wrapper_cfg", "collect_device"} & config_of(model, batch=8).keys()
+
+
+@pytest.mark.parametrize(("model", "idle"), [("rtmdet-tiny", False), ("rtmdet-ins-tiny", True)])
+def test_several_processes_look_for_parts_that_a_batch_without_objects_leaves_idle(model: str, idle: bool) -> None:
+    """Without it, DistributedDataParallel waits for their gradients and the training ends at the next step."""
+    on_cpu = config_of(model, machine=FOUR_GPUS.model_copy(update={"gpus": (), "processes": 2}), batch=8)
+    assert on_cpu["model_wrapper_cfg"]["find_unused_parameters"] is idle
+    assert config_of(model, machine=FOUR_GPUS, batch=8, device="0-3")["find_unused_parameters"] is idle
