@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from mmtrain.engine.messages import MessageWriter, Progressed
+from mmtrain.engine.messages import MessageWriter, Progressed, Remark
 from mmtrain.engine.order import PREDICTIONS, EvaluateOrder
 from mmtrain.engine.serving import serve
 from trainer_sdk.tasks import Task
@@ -43,10 +44,18 @@ def run(order: EvaluateOrder, work_dir: Path, writer: MessageWriter) -> None:
     if loaded.task is Task.SEMANTIC:
         predict_masks(Runner, loaded.model, loader, target, labels=order.labels, report=report)
         return
-    rows = predict(Runner, loaded.model, loader, report=report)
+    rows, strange = without_nan(predict(Runner, loaded.model, loader, report=report))
+    if strange:  # of a model that diverged; a report has no place for them
+        writer.say(Remark(text=f"{strange} predictions are no numbers and are left out", level="WARNING"))
     if loaded.task is not Task.POSE or loaded.recipe.one_stage:  # else its class is its box's, as the data have it
         rows = [{**row, "category_id": order.labels[row["category_id"]]} for row in rows]
     target.with_suffix(".json").write_bytes(orjson.dumps(rows))
+
+
+def without_nan(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Rows that are numbers all through, and how many are not."""
+    sound = [row for row in rows if all(map(math.isfinite, (row["score"], *row["bbox"], *row.get("keypoints", ()))))]
+    return sound, len(rows) - len(sound)
 
 
 if __name__ == "__main__":

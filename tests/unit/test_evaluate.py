@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from mmtrain.datasets.fetch import FetchedDataset, fetch
 from mmtrain.datasets.preflight import preflight
 from mmtrain.datasets.shapes import CLASSES, write_shapes
 from mmtrain.display import Display
+from mmtrain.engine.evaluate_worker import without_nan
 from mmtrain.engine.order import ModelFacts
 from mmtrain.jobs.alone import one_device
 from mmtrain.jobs.evaluate import Chosen, choose
@@ -141,6 +143,12 @@ def test_the_callback_gets_the_names_that_the_backend_looks_for() -> None:
     masks = {**boxes, "mAP@0.5:0.95(M)": 0.125}
     assert callback_metrics(masks)["mAP50-95"] == 0.125
     assert callback_metrics({"mIoU": 0.5}) == {"mIoU": 0.5}
+
+
+def test_predictions_that_are_no_numbers_are_left_out() -> None:
+    sound = {"score": 0.5, "bbox": [0.0, 1.0, 2.0, 3.0]}
+    rows = [sound, {**sound, "score": math.nan}, {**sound, "keypoints": [1.0, math.inf, 0.5]}]
+    assert without_nan(rows) == ([sound], 2)
 
 
 def evaluation(**fields: Any) -> Evaluation:
