@@ -262,6 +262,7 @@ def test_a_failed_job_runs_again_and_tells_both_attempts_in_order(backend: Contr
         ({"MODEL_NAME": "m" * 101}, "MODEL_NAME"),
         ({"CONFIG": "[" * 50_000}, "CONFIG"),
         ({"CALLBACK_URL": "http://[::1"}, "CALLBACK_URL"),
+        ({"CALLBACK_INTERVAL": "soon"}, "CALLBACK_INTERVAL='soon' is not a number of seconds above 0"),
         ({"CALLBACK_URL": "http://backend:99999"}, "CALLBACK_URL"),
     ],
 )
