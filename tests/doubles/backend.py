@@ -324,7 +324,8 @@ class ContractBackend:
         with self._lock:
             if server is not self._server:
                 raise ConnectionAbortedError("went down meanwhile")
-            body, more = _json_or_none(raw), {}
+            body = _json_or_none(raw)
+            more: dict[str, str] = {}
             if self._failures and method != "GET":
                 status, more = self._failures.pop(0)
                 answer: Any = "told to fail"
