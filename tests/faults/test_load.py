@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,11 @@ WORK = f"""
 """
 
 
+def replaceable(event: dict[str, Any]) -> bool:
+    """A sign of life, whose place a newer one takes when 50 jobs on few cores make the backend slow."""
+    return event["kind"] == "progress" and "metrics" not in event["body"]
+
+
 @pytest.mark.fault(f"{JOBS} jobs of 3 s each at once, one backend", expected="nothing lost, nothing doubled")
 def test_fifty_jobs_at_once(start_script: StartScript, job_script: JobScript, seen: Seen) -> None:
     script = job_script(WORK)
@@ -39,8 +45,9 @@ def test_fifty_jobs_at_once(start_script: StartScript, job_script: JobScript, se
         assert len(set(keys)) == calls
         for number, run in runs.items():
             heard = [call for call in backend.calls if f"/jobs/{number}/" in call.path]
-            assert [call.headers["idempotency-key"] for call in heard] == [event["key"] for event in run.events]
-            assert [call.body for call in heard] == [event["body"] for event in run.events]
+            told = [event for event in run.events if event["key"] in keys or not replaceable(event)]
+            assert [call.headers["idempotency-key"] for call in heard] == [event["key"] for event in told]
+            assert [call.body for call in heard] == [event["body"] for event in told]
             job = backend.jobs[number]
             assert (job.status, len(job.metrics)) == ("completed", EPOCHS)
             lines = [line.removeprefix("[INFO] ") for row in job.logs for line in row.split("\n")]
