@@ -9,31 +9,18 @@ from typing import Any
 import pytest
 
 from mmtrain.datasets.shapes import write_shapes
-from tests.conftest import ROOT, RunScript, StartScript
+from tests.conftest import RunScript, StartScript
 from tests.doubles.backend import ContractBackend
 from tests.e2e.test_faults import wait_for
 from tests.e2e.test_jobs import TRAIN_S, request
+from tests.limited import limited
 
 MB = 10**6
-LIMITED = """\
-import os, resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))
-os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})  # every thread would take some for itself
-sys.path.insert(0, {root!r})
-runpy.run_path({root!r} + "/train.py", run_name="__main__")
-"""
 
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     return write_shapes(tmp_path / "shapes", counts={"train": 4, "val": 1})
-
-
-def limited(folder: Path, limit_bytes: int) -> Path:
-    """train.py, every process of which may have so much."""
-    script = folder / "limited.py"
-    script.write_text(LIMITED.format(limit=limit_bytes, root=str(ROOT)))
-    return script
 
 
 def read(path: Path) -> dict[str, Any]:

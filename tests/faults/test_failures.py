@@ -23,6 +23,7 @@ from tests.doubles.backend import ContractBackend
 from tests.doubles.network import Network
 from tests.doubles.s3 import CHECKPOINTS, S3Double
 from tests.faults.conftest import Seen
+from tests.limited import limited
 
 JOB_S = 240.0
 MB = 10**6
@@ -264,23 +265,13 @@ def wait_for_iterations(running: RunningScript) -> None:
     raise AssertionError("it did not train")
 
 
-LIMITED = """\
-import os, resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))
-os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})  # every thread would take some for itself
-sys.path.insert(0, {root!r})
-runpy.run_path({root!r} + "/train.py", run_name="__main__")
-"""
-
-
 @pytest.mark.fault(
     "not even one image fits into memory", expected="ResourceError, exit 4, not retryable; says with what"
 )
 def test_memory_for_not_even_one_image(
     run_script: RunScript, job: Job, backend: ContractBackend, tmp_path: Path, seen: Seen
 ) -> None:
-    script = tmp_path / "limited.py"
-    script.write_text(LIMITED.format(limit=1800 * MB, root=str(ROOT)))
+    script = limited(tmp_path, 1800 * MB)
     done = run_script(job({"imgsz": 1280, "batch": 1}), timeout_s=JOB_S, script=script)
     outcome = failed_once(done, backend, "ResourceError", 4)
     assert outcome["message"].startswith("out of memory: ")
