@@ -105,7 +105,9 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tu
         space = Workspace(tmp_path, "")
         narrator = SimpleNamespace(remember=lambda news: None, note=notes.append)
         spec = spec_of(batch=32)
-        session = SimpleNamespace(workspace=space, settings=Settings.from_env({}), nodes=Nodes(count=nodes))
+        session = SimpleNamespace(
+            workspace=space, settings=Settings.from_env({}), nodes=Nodes(count=nodes), patience_s=lambda part: 0.0
+        )
         job = SimpleNamespace(spec=spec, plan_for=PLAN_FOR, fingerprint="f", narrator=narrator, session=session)
         return work.let_worker_train(PLAN_FOR(spec), job)[0], notes  # type: ignore[arg-type]
 
