@@ -7,6 +7,7 @@ By the type of the error, its errno or CUDA's number of it; by upstream's words 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mmtrain.machine import SHM, peak_rss_bytes
 from trainer_sdk import os_errors
 from trainer_sdk.cgroup import oom_kill_count
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
+from trainer_sdk.redaction import Redaction
 
 GPU_HINT = "halve batch, or lower imgsz"
 MEMORY_HINT = "lower batch, imgsz or workers"
@@ -36,11 +38,11 @@ OOM_KILLS_BEFORE = oom_kill_count()
 
 
 def error_record(error: Exception) -> dict[str, Any]:
-    """The error in a form that crosses the process boundary."""
+    """The error in a form that crosses the process boundary, without what the environment hides: a file is written."""
     named = classify(error)
     trace = "".join(traceback.format_exception(error))
     facts = named.facts | {"peak_worker_bytes": peak_rss_bytes(), "peak_gpu_bytes": _peak_gpu_bytes()}
-    return {
+    record = {
         "type": type(named).__name__,
         "message": named.message,
         "hint": named.hint,
@@ -48,6 +50,8 @@ def error_record(error: Exception) -> dict[str, Any]:
         "facts": facts,
         "retryable": named.retryable,
     }
+    found: dict[str, Any] = Redaction(os.environ).everywhere(record, frozenset({"type"}))
+    return found
 
 
 def classify(error: BaseException) -> JobError:

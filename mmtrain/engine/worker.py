@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from mmtrain import compat
-from mmtrain.config.build import beyond_config, build_config
+from mmtrain.config.build import beyond_config, build_config, without_templates
 from mmtrain.datasets.stream import StreamedImages, open_stream
 from mmtrain.engine.classify import classify, error_record
 from mmtrain.engine.messages import Finished, MessageWriter, Predicting
@@ -86,9 +86,9 @@ def run(order: WorkerOrder, work_dir: Path, place: Place, stop: StopRequest) -> 
     if place.first:
         apart = str(job_dir / "by_hand")  # spares the job's own checkpoints
         by_hand = runnable({**config.to_dict(), "work_dir": apart})
-        by_hand.dump(job_dir / "config.py")
+        (job_dir / "config.py").write_text(without_templates(by_hand.pretty_text), encoding="utf-8")
         _prepend(beyond_config(plan, config.to_dict()), job_dir / "config.py")
-    description = describe(plan, config.pretty_text, order.dataset, order.fingerprint)
+    description = describe(plan, without_templates(config.pretty_text), order.dataset, order.fingerprint)
     if isinstance(order.files.images, StreamedImages):
         if place.first:
             _prepend(BY_HAND, job_dir / "config.py")
