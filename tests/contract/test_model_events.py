@@ -13,8 +13,8 @@ from tests.contract.test_backend_double import send
 from tests.contract.test_events import counts, mappings, numbers, paths, texts
 from tests.doubles.backend import ContractBackend
 from trainer_sdk import model_events
-from trainer_sdk.backends import HttpBackend
 from trainer_sdk.events import Event
+from trainer_sdk.http_backend import HttpBackend
 from trainer_sdk.model_events import InferenceCompleted, InferenceRow, Prediction, rows_in_pieces
 
 times = st.floats(0) | st.none() | st.just(float("nan"))
@@ -91,7 +91,7 @@ def test_no_event_is_refused(
     server: ContractBackend, client: HttpBackend, kind: type[Event], data: st.DataObject
 ) -> None:
     event = data.draw(EVENTS[kind])
-    client.deliver(event.route.replace("{id}", "123"), event.body(123))  # raises for every answer from 400 up
+    client.deliver(event.route.replace("{id}", "123"), event.body(123), {})  # raises for every answer from 400 up
     assert server.calls[-1].status == 200
     server.calls.clear()
 
@@ -103,7 +103,7 @@ def test_results_go_in_pieces_and_a_repeated_end_adds_none(server: ContractBacke
     pieces = list(rows_in_pieces(found, done))
     assert [len(piece.results) for piece in pieces] == [500, 500, 203]
     for event in (*pieces, done, done):
-        client.deliver(event.route.replace("{id}", "123"), event.body(123))
+        client.deliver(event.route.replace("{id}", "123"), event.body(123), {})
     stored = server.inferences[123]
     assert [row["image_path"] for row in stored.results] == [row.image_path for row in found]
     assert (stored.status, stored.total_images) == ("completed", 1203)
