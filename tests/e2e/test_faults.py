@@ -171,3 +171,4 @@ def test_a_diverging_training_is_stopped(run_script: RunScript, backend: Contrac
     assert done.exit_code == 3, done.stdout
     assert told(backend)[0].startswith("[ValidationError] the loss was not finite")
     assert "lower lr0" in told(backend)[0]
+    assert "the last good checkpoint is work/epoch_" in told(backend)[0]
