@@ -7,11 +7,14 @@ import os
 import sys
 
 from trainer_sdk.aside import leave
-from trainer_sdk.session import JobSession, log_level_of
+from trainer_sdk.stopping import hold_signals
 
 
 def main() -> int:
     """The whole job; the exit code says who has to act (trainer_sdk/errors.py)."""
+    hold_signals()  # the imports take half a second
+    from trainer_sdk.session import JobSession, log_level_of
+
     with JobSession.from_env(os.environ, kind="predict", log_level=log_level_of(sys.argv)) as session:
         if not session.already_completed:
             from mmtrain.jobs import predict  # late: an image with a broken torch must still report

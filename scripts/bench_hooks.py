@@ -54,7 +54,7 @@ def main() -> None:
             Runner.call_hook(runner, "after_train_iter", batch_idx=0, data_batch=None, outputs=loss)
 
         def twice_a_second() -> None:
-            messages._next_say = stop._next_look = 0.0
+            messages._next_say = stop._request._next_look = 0.0
             for hook in (messages, stop):
                 hook.after_train_iter(runner, 0, None, loss)
 

@@ -147,8 +147,9 @@ def test_a_signal_while_python_still_imports_waits(
     done = run_script(environ, script=script)
     assert done.exit_code == 143
     assert [text[:46] for text in said(backend)] == ["[Interrupted] stopped by SIGTERM before the wo"]
-    source = (ROOT / "train.py").read_text()
-    assert source.index("hold_signals()  #") < source.index("from trainer_sdk.session")
+    for script in ("train.py", "predict.py", "evaluate.py", "export.py"):
+        source = (ROOT / script).read_text()
+        assert source.index("hold_signals()  #") < source.index("from trainer_sdk.session")
 
 
 @pytest.mark.parametrize("name", ["GRACE_PERIOD_S", "MAX_DURATION_S", "WATCHDOG_S", "STATE_POLL_S"])
