@@ -234,6 +234,7 @@ def test_stopped_at(
         assert stopped.exit_code in (143, 0), stopped.stdout
         assert outcomes(backend) == [stopped.exit_code]
     told = outcomes(backend)
+    phase = stopped.outcome["phase"] if told else "nothing yet"
 
     done = run_again_until_it_is_done(stopped, environment, run_script)
     assert done.exit_code == 0, done.stdout
@@ -241,8 +242,7 @@ def test_stopped_at(
     assert outcomes(backend) == ([0] if stopped.exit_code == 0 else [*told, 0])
     assert backend.status_of(123) == "completed"
     assert backend.rejected == []
-    phase = stopped.outcome["phase"] if told and stopped.exit_code else "no"
-    seen(f"exit {stopped.exit_code} ({phase} phase lost); the same weights, one final outcome", recovery_s=took_s)
+    seen(f"exit {stopped.exit_code}, in {phase}; then the same weights, one final outcome", recovery_s=took_s)
 
 
 def family(job: RunningScript) -> list[psutil.Process]:
