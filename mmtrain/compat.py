@@ -94,6 +94,7 @@ def import_framework(package: str) -> None:
         keep_ohem_finite()
     if package == "mmdet":
         fit_exactly()
+        paste_nothing_beyond_the_edge()
 
 
 NAMED_BESIDE = {"mmseg": ("mmdet.datasets",)}
@@ -143,3 +144,24 @@ def fit_exactly() -> None:
         return self.pad_transform(resize(results))
 
     transforms.FixShapeResize.transform = transform
+
+
+def paste_nothing_beyond_the_edge() -> None:
+    """Makes the mask of a box that lies outside the picture empty instead of an error. After the import of mmdet.
+
+    In a picture that was padded to the input size, a detector may find something in the padding; MMDetection's paste
+    then counts from the box's begin to the picture's end, which lies before it.
+    """
+    heads: Any = importlib.import_module("mmdet.models.roi_heads.mask_heads.fcn_mask_head")
+    paste = heads._do_paste_mask
+    if paste.__module__ == __name__:
+        return
+
+    def pasted(masks: Any, boxes: Any, img_h: int, img_w: int, skip_empty: bool = True) -> Any:
+        """`masks` (N, 1, h, w), `boxes` (N, 4) -> masks of a part of the picture, and which part."""
+        if skip_empty and bool(((boxes[:, 0] > img_w) | (boxes[:, 1] > img_h)).all()):
+            return masks.new_zeros((len(masks), 0, 0)), (slice(0, 0), slice(0, 0))
+        return paste(masks, boxes, img_h, img_w, skip_empty=skip_empty)
+
+    pasted.upstream = paste  # type: ignore[attr-defined]
+    heads._do_paste_mask = pasted

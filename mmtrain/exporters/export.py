@@ -17,6 +17,7 @@ from mmtrain.exporters.certificate import Certificate, Precision
 from mmtrain.exporters.embedding import embedded
 from mmtrain.exporters.graphs.choose import graph_of
 from mmtrain.exporters.graphs.chosen import chosen
+from mmtrain.exporters.graphs.dense import with_raw
 from mmtrain.exporters.graphs.graph import Graph
 from mmtrain.exporters.metadata import About, metadata
 from mmtrain.exporters.onnx_file import DEFAULT_OPSET, write_onnx
@@ -91,6 +92,10 @@ def export(
     if size is not None:
         pipeline = at_size(pipeline, size)
     graph = graph_of(source.model, dynamic_size=config.dynamic_size)
+    if config.raw_outputs:
+        if graph.postprocessing["kind"] != "dense":
+            raise ConfigError("raw_outputs is for one-stage detectors", hint="leave it out")
+        graph = with_raw(graph)
     if config.nms:
         graph = chosen(graph)
     pre = preprocessing_of(pipeline, source.preprocessor)
@@ -150,8 +155,8 @@ def check(config: ExportConfig, export_format: str) -> None:
     """
     problems = []
     precision: Precision = config.number_format
-    if config.raw_outputs:
-        problems.append("raw_outputs is not written yet: the outputs are decoded, and not suppressed")
+    if config.raw_outputs and config.nms:
+        problems.append("raw_outputs and nms: a file gives the one or the other")
     if config.nms and (config.dynamic_size or export_format == "torchscript"):
         problems.append("nms in the graph is for ONNX, OpenVINO and TensorRT, and one input size")
     if export_format == "torchscript" and config.dynamic_axes:

@@ -33,6 +33,8 @@ class Reference:
             scope: the package whose transforms the pipeline names.
         """
         steps = [dict(step) for step in pipeline if str(step["type"]).rpartition(".")[2] not in TRUTH]
+        for step in steps:
+            step.pop("pack_transformed", None)  # the truth's points, of which there are none
         loader = next((step for step in pipeline if str(step["type"]).endswith(("LoadImageFromFile", "LoadImage"))), {})
         self._dtype = np.float32 if loader.get("to_float32") else np.uint8
         self.model = model.eval()

@@ -72,6 +72,20 @@ def decide(model: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.05, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
+    if type(model).__name__ == "YOLOX":  # sees pixels of 0..255, and takes exponentials of what becomes of them
+        _let_it_see(model, generator)
     for name, parameter in model.named_parameters():
         if name.endswith(".weight") and any(fnmatchcase(name, f"{pattern}.weight") for pattern in BY_CLASSES):
             parameter.data.mul_(DECIDED)
+
+
+def _let_it_see(model: nn.Module, generator: torch.Generator) -> None:
+    """Batch norms get the statistics of random pixels."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    model.train()
+    with torch.no_grad():
+        model.bbox_head(model.extract_feat(torch.rand((2, 3, 96, 128), generator=generator) * 255))
+    model.eval()

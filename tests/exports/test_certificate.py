@@ -36,8 +36,16 @@ def exported(source: exporting.Source, folder: Path, **config: Any) -> Certifica
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"embed_preprocessing": True}, {"dynamic_axes": {"input": [0]}}, {"nms": True}, {"simplify": False}],
-    ids=["plain", "embedded", "any batch", "nms in the graph", "not simplified"],
+    [
+        {},
+        {"embed_preprocessing": True},
+        {"dynamic_axes": {"input": [0]}},
+        {"dynamic_axes": {"input": [2, 3]}},
+        {"nms": True},
+        {"raw_outputs": True},
+        {"simplify": False},
+    ],
+    ids=["plain", "embedded", "any batch", "any size", "nms in the graph", "raw outputs too", "not simplified"],
 )
 def test_an_export_passes(source: exporting.Source, tmp_path: Path, config: dict[str, Any]) -> None:
     certificate = exported(source, tmp_path, **config)

@@ -5,6 +5,7 @@ What of the heads is ours here is only the order of their outputs; priors and de
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,6 +70,42 @@ class DenseInstances(nn.Module):
         )
         positions = priors[None, :, :3].expand(images.shape[0], -1, -1)
         return corners, scores, flat(kernels, head.num_gen_params), features, positions
+
+
+class WithRaw(nn.Module):
+    """A dense graph whose head's own maps follow: per level (B, channels, h, w), all of one kind after the other."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        said: list[Any] = []
+        hook = self.inner.model.bbox_head.register_forward_hook(lambda head, given, outputs: said.extend(outputs))
+        try:
+            found = self.inner(images)
+        finally:
+            hook.remove()
+        return (*found, *(level for kind in said if not isinstance(kind, Tensor) for level in kind))
+
+
+RAW = ("classes", "boxes", "objects_or_kernels")
+"""Kinds of maps, in the heads' order; the last one only where the head has it."""
+
+
+def with_raw(graph: Graph) -> Graph:
+    """The graph with the maps before they are decoded."""
+    kinds = RAW[: 3 if {"kernels", "factors"} & set(graph.outputs) or graph.postprocessing["one_label"] else 2]
+    names = [f"raw_{kind}_{number}" for kind in kinds for number in range(len(graph.postprocessing["levels"]))]
+    layouts = dict.fromkeys(names, "(batch, channels, height / stride, width / stride): as the head says it")
+    dynamic = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names}
+    return replace(
+        graph,
+        module=WithRaw(graph.module),
+        outputs=(*graph.outputs, *names),
+        layouts=graph.layouts | layouts,
+        dynamic=graph.dynamic | dynamic,
+    )
 
 
 def dense_graph(model: Any) -> Graph:

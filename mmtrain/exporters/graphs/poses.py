@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -36,14 +37,20 @@ class TopDown(nn.Module):
 
 
 class OneStage(nn.Module):
-    """RTMO: an image (1, 3, H, W) -> boxes, scores, labels and points of the objects in it."""
+    """RTMO: an image (1, 3, H, W) -> boxes, scores, labels and points of the objects in it.
+
+    Works on a copy in upstream's form for deployment, whose batch norm is a part of its linear layer: of as many rows
+    as there are objects, ONNX's cannot be written.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model)
+        self.model.head.dcc.switch_to_deploy()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         head, config = self.model.head, self.model.test_cfg
+        self._place(int(images.shape[2]), int(images.shape[3]))
         classes, boxes, _, visible, vectors = head(self.model.extract_feat(images))
         shapes = sizes(classes)
         levels = head.prior_generator.grid_priors(shapes, device=images.device)
@@ -56,11 +63,20 @@ class OneStage(nn.Module):
         at = Suppress.apply(found, scores, float(config["nms_thr"]), MOST_POSES, float(config["score_thr"]))
         chosen = found[at]
         middle, extent = (chosen[:, :2] + chosen[:, 2:]) * 0.5, (chosen[:, 2:] - chosen[:, :2]) * head.bbox_padding
-        points = head.dcc.forward_test(
-            head._flatten_predictions(vectors)[0][at], torch.cat([middle, extent], dim=1), priors[at]
-        )
+        extents = torch.cat([middle, extent], dim=1)
+        vectors = head._flatten_predictions(vectors)[0][at]
+        points = head.dcc.forward_test(vectors[None], extents[None], priors[at][None])
+        points = points.reshape(-1, head.num_keypoints, 2)
         sure = head._flatten_predictions(visible).sigmoid()[0][at]
         return chosen, scores[at], labels[at], torch.cat([points, sure[..., None]], dim=-1)
+
+    def _place(self, height: int, width: int) -> None:
+        """Gives the neck the positions of its cells, which it looks up instead of counting them in an export."""
+        neck = self.model.neck
+        for number, level in enumerate(neck.use_encoder_idx):
+            rows, columns = height // 2 ** (3 + level), width // 2 ** (3 + level)
+            places = neck.sincos_pos_enc(size=(rows, columns)).transpose(-1, -2).reshape(1, rows * columns, -1)
+            setattr(neck, f"pos_enc_{number}", places)
 
 
 def top_down_graph(model: Any) -> Graph:
