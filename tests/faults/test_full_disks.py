@@ -53,8 +53,8 @@ def told(backend: ContractBackend) -> list[str]:
 
 @pytest.mark.short
 @pytest.mark.fault(
-    "the disk of the data set cache fills up while images arrive",
-    expected="ResourceError, exit 4, told once; the same job with room fetches the rest",
+    "the disk of the data set cache is too small for the images",
+    expected="ResourceError before the first image, exit 4, told once; the same job with room fetches all",
 )
 def test_the_cache(tmp_path: Path, s3: S3Double, backend: ContractBackend, job_script: JobScript, seen: Seen) -> None:
     s3.put(DATASETS, "datasets/d/annotations_detection.json", annotations(NAMES))
@@ -69,11 +69,12 @@ def test_the_cache(tmp_path: Path, s3: S3Double, backend: ContractBackend, job_s
     )
     first, *parts = (tmp_path / "first").read_text().split()
     assert codes == [4, 0]
-    assert told(backend)[0].startswith("[ResourceError] the disk is full")
+    assert told(backend)[0].startswith("[ResourceError] too little disk below ")
+    assert "the data set 3 MB" in told(backend)[0]
     assert told(backend)[1:] == ["completed"]
-    assert 0 < int(first) < len(NAMES) and parts == []
+    assert int(first) == 0 and parts == []
     assert "30 images" in backend.jobs[123].logs[-1]
-    seen(f"exit 4, {first} of 30 images kept, no halves; the rerun: exit 0, 30 images")
+    seen(f"exit 4, {first} of 30 images fetched; the rerun: exit 0, 30 images")
 
 
 @pytest.mark.short
