@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmtrain.datasets.pose_shapes import write_arrows
 from mmtrain.datasets.shapes import write_shapes
+from mmtrain.recipes import load_recipe
 from tests.conftest import ROOT
+from tests.exports.models import build
 from tests.exports.table import row
 
 __all__ = ["row"]
@@ -75,3 +79,27 @@ def trained_on(tmp_path_factory: pytest.TempPathFactory) -> TrainedOn:
         return Trained(folder / "workspace" / "7", data)
 
     return train
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A detector with random weights and data of its classes a and b, and one more: made in seconds."""
+    folder = tmp_path_factory.mktemp("untrained")
+    built = build(load_recipe("rtmdet-tiny"), folder, (64, 64))
+    meta = {"trainer": built.description, "dataset_meta": {"classes": list(built.plan.class_names)}}
+    shapes = drawn("object_detection", folder / "shapes")
+    model = Trained(folder, renamed(shapes, folder / "data", {"circle": "a", "square": "b"}))
+    model.checkpoint.parent.mkdir()
+    torch.save({"meta": meta, "state_dict": dict(built.model.state_dict())}, model.checkpoint)
+    return model
+
+
+def renamed(data: Path, target: Path, names: dict[str, str]) -> Path:
+    """A copy whose classes have other names."""
+    shutil.copytree(data, target)
+    (file,) = target.glob("annotations*.json")
+    text = file.read_text()
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', f'"{new}"')
+    file.write_text(text)
+    return target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import ROOT, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
-from tests.exports.conftest import MODELS, Trained, TrainedOn
+from tests.exports.conftest import MODELS, Trained, TrainedOn, renamed
 
 EVALUATE_S = 200.0
 
@@ -61,15 +60,12 @@ def test_the_numbers_are_those_of_the_training(
     assert "<h2>Training</h2>" not in page
 
 
-def test_data_and_checkpoint_from_buckets_results_into_one(
-    run_script: RunScript, trained_on: TrainedOn, s3: Any
-) -> None:
-    trained = trained_on("object_detection")
-    s3.put_folder(trained.data, prefix="datasets/ds_shapes/")
-    s3.put("training-checkpoints", "checkpoints/7/best.pt", trained.checkpoint.read_bytes())
+def test_data_and_checkpoint_from_buckets_results_into_one(run_script: RunScript, untrained: Trained, s3: Any) -> None:
+    s3.put_folder(untrained.data, prefix="datasets/ds_shapes/")
+    s3.put("training-checkpoints", "checkpoints/7/best.pt", untrained.checkpoint.read_bytes())
     run = evaluated(
         run_script,
-        trained,
+        untrained,
         {},
         CHECKPOINT_S3_URI="s3://training-checkpoints/checkpoints/7/best.pt",
         DATASET_S3_URI="s3://training-datasets/datasets/ds_shapes/",
@@ -84,30 +80,17 @@ def test_data_and_checkpoint_from_buckets_results_into_one(
     assert told["visualization_urls"]["PR_curve"].endswith("test-runs/123/plots/PR_curve.png")
 
 
-def renamed(data: Path, target: Path, names: dict[str, str]) -> Path:
-    """A copy whose classes have other names."""
-    shutil.copytree(data, target)
-    (file,) = target.glob("annotations*.json")
-    text = file.read_text()
-    for old, new in names.items():
-        text = text.replace(f'"{old}"', f'"{new}"')
-    file.write_text(text)
-    return target
-
-
-def test_classes_are_matched_by_name(run_script: RunScript, trained_on: TrainedOn, tmp_path: Path) -> None:
-    trained = trained_on("object_detection")
-    first, *_ = report_of(trained.folder)["class_names"]
-    data = renamed(trained.data, tmp_path / "renamed", {first: "stranger"})
-    run = evaluated(run_script, trained, {"split": "all"}, DATASET_S3_URI=str(data))
+def test_classes_are_matched_by_name(run_script: RunScript, untrained: Trained, tmp_path: Path) -> None:
+    data = renamed(untrained.data, tmp_path / "renamed", {"b": "stranger"})
+    run = evaluated(run_script, untrained, {"split": "all"}, DATASET_S3_URI=str(data))
     assert run.exit_code == 0, run.stdout
     report = report_of(run.folder)
     assert report["images"] == {"all": 15}
-    assert set(report["class_names"]) == {*report_of(trained.folder)["class_names"], "stranger"}
+    assert report["class_names"] == ["a", "stranger", "triangle", "b"]
     assert report["per_class"]["stranger"]["ap_50_95"] == 0
     notes = " ".join(report["notes"])
-    assert "The model does not know stranger" in notes
-    assert f"The data have no class {first}" in notes
+    assert "The model does not know stranger, triangle" in notes
+    assert "The data have no class b" in notes
 
 
 @pytest.mark.parametrize(
@@ -122,14 +105,13 @@ def test_classes_are_matched_by_name(run_script: RunScript, trained_on: TrainedO
 def test_refusals(
     run_script: RunScript,
     backend: ContractBackend,
-    trained_on: TrainedOn,
+    untrained: Trained,
     config: dict[str, Any],
     change: dict[str, str],
     exit_code: int,
     said: str,
 ) -> None:
-    trained = trained_on("object_detection")
-    run = evaluated(run_script, trained, config, CALLBACK_URL=backend.url, **change)
+    run = evaluated(run_script, untrained, config, CALLBACK_URL=backend.url, **change)
     assert run.exit_code == exit_code, run.stdout
     assert backend.rejected == []
     told = backend.test_runs[123]
