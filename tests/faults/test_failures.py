@@ -89,10 +89,15 @@ def test_a_disk_too_small_from_the_start(job: Job, backend: ContractBackend, tmp
 )
 def test_a_disk_that_fills_up_while_training(job: Job, backend: ContractBackend, tmp_path: Path, seen: Seen) -> None:
     fill = (
-        "mount -t tmpfs -o size=400m tmpfs small; "
+        "mount -t tmpfs -o size=600m tmpfs small; "
         "(until [ -e small/123/work/last_checkpoint ]; do sleep 0.1; done; cat /dev/zero > small/filler) 2> /dev/null &"
     )
-    done = in_small_tmpfs(job({"epochs": 50}), tmp_path, fill + " true")
+    kept = {
+        "epochs": 50,
+        "checkpoint_interval": 1,
+        "checkpoint_keep_max": 3,
+    }  # else the first makes room for the second
+    done = in_small_tmpfs(job(kept), tmp_path, fill + " true")
     outcome = failed_once(done, backend, "ResourceError", 4)
     assert "the disk is full" in outcome["message"]
     assert outcome["evidence"]["last_iterations"]
