@@ -56,7 +56,8 @@ def test_a_job_starts_from_anothers_checkpoint(run_script: RunScript, s3: Any, s
     for name in learnt:
         torch.testing.assert_close(before["state_dict"][name], after["state_dict"][name], atol=1e-6, rtol=0)
     assert [before["state_dict"][HEADS[0]].shape[0], after["state_dict"][HEADS[0]].shape[0]] == [3, 2]
-    told = [event["body"]["message"] for event in second.events if event["kind"] == "log"]
+    rows = [event["body"]["message"] for event in second.events if event["kind"] == "log"]
+    told = [line for row in rows for line in row.split("\n")]
     (anew,) = (text for text in told if "begin anew" in text)
     assert all(name in anew for name in HEADS)
     assert any(text.startswith(f"starts from {environment['CHECKPOINT_PATH']}: ") for text in told)
