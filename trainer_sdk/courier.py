@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 MOST_500S = 6
 DISPENSABLE = frozenset({"started", "progress", "log"})
 """At the end, these must not hold up the outcome behind them: not when the backend cannot take one (500), nor when
-it is so slow that half of the time is over."""
+it is so slow that not all of them can arrive in time."""
 
 
 class Courier:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -73,6 +74,8 @@ class Outbox:
         """Events that an earlier run could not deliver."""
         self._changed = threading.Condition()
         self._refused_outcomes = self._failures = 0
+        self._call_s = 0.0
+        """What the last call took."""
         self._patience = Patience(access.retry_delay_s)
         self._ended = False
         self._journal = Journal(self._path)
@@ -168,7 +171,9 @@ class Outbox:
         while (record := self._next()) is not None:
             try:
                 self._journal.wait_until_durable(record["sequence"])  # or its number might be given twice
+                begun = time.monotonic()
                 kept = self._courier.deliver(record, closing=self._patience.closing)
+                self._call_s = time.monotonic() - begun
             except Unavailable as error:
                 self._failures += 1
                 if self._failures == 1:
@@ -194,12 +199,16 @@ class Outbox:
                 self._changed.wait(self._rows.due_in_s)
             if self._patience.too_late:
                 return None
-            if self._patience.half_over and not self._failures:  # a dead one hears nothing either way
+            if not self._failures:  # a dead one hears nothing either way
                 self._make_way_for_the_outcome()
             return self._pending.hold()
 
     def _make_way_for_the_outcome(self) -> None:
-        while (record := self._pending.hold()) and record["kind"] in DISPENSABLE and self._pending.has(OUTCOMES):
+        """At the end, when the backend is so slow that not all of it can arrive: what is dispensable goes first."""
+        while len(self._pending) * self._call_s > self._patience.left_s and self._pending.has(OUTCOMES):
+            record = self._pending.hold()
+            if record is None or record["kind"] not in DISPENSABLE:
+                return
             self._courier.leave_out(record, "the backend is too slow")
             self._pending.done(record)
 

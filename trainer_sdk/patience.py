@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import NamedTuple
@@ -42,9 +43,9 @@ class Patience:
         return self.deadline is not None and time.monotonic() >= self.deadline + seconds
 
     @property
-    def half_over(self) -> bool:
-        """Of the time that is left for delivery at the end."""
-        return self.deadline is not None and time.monotonic() > (self._closing_since + self.deadline) / 2
+    def left_s(self) -> float:
+        """Without end, while the job works."""
+        return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
     def end_in(self, seconds: float) -> None:
         self._closing_since = time.monotonic()
