@@ -54,6 +54,14 @@ class _Memory:
         self.pieces.clear()
 
 
+class _Page(NamedTuple):
+    """Of a listing."""
+
+    objects: list[StoredObject]
+    last: str | None
+    """The key after which the next page begins; None: there is none."""
+
+
 class _Answer(NamedTuple):
     """An object on its way."""
 
@@ -81,7 +89,12 @@ class S3Storage:
         return f"s3://{self._bucket}/{key}"
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        return iter(self._with_care("list", prefix, lambda: self._listed(prefix)))
+        """A page at a time: a listing of millions takes no more memory than one of a thousand."""
+        page = _Page([], "")
+        while page.last is not None:
+            after = page.last
+            page = self._with_care("list", prefix, partial(self._page, prefix, after))
+            yield from page.objects
 
     def read(self, key: str) -> bytes:
         sink = _Memory()
@@ -127,27 +140,31 @@ class S3Storage:
                 self._patience.answered()
                 return done
 
-    def _listed(self, prefix: str) -> list[StoredObject]:
-        found = self._listed_by_obstore(prefix) if obstore_lives() else None
-        return list(self._listed_by_boto(prefix)) if found is None else found
+    def _page(self, prefix: str, after: str) -> _Page:
+        found = self._page_of_obstore(prefix, after) if obstore_lives() else None
+        return self._page_of_boto(prefix, after) if found is None else found
 
-    def _listed_by_obstore(self, prefix: str) -> list[StoredObject] | None:
+    def _page_of_obstore(self, prefix: str, after: str) -> _Page | None:
         """None: a key in there is one that this library cannot say."""
         import obstore
         from obstore.exceptions import InvalidPathError
 
-        pages = obstore.list(self._obstore.get(), prefix, chunk_size=PAGE_KEYS)
+        pages = obstore.list(self._obstore.get(), prefix, offset=after or None, chunk_size=PAGE_KEYS)
         try:
-            return [StoredObject(meta["path"], meta["size"], _bare(meta["e_tag"])) for page in pages for meta in page]
+            found = [StoredObject(meta["path"], meta["size"], _bare(meta["e_tag"])) for meta in next(iter(pages), ())]
         except InvalidPathError:  # "a//b", "a/./b", control characters
             return None
+        return _Page(found, found[-1].key if found else None)
 
-    def _listed_by_boto(self, prefix: str) -> Iterator[StoredObject]:
-        pages = self._boto.get().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        for page in pages:
-            for entry in page.get("Contents", ()):
-                if not entry["Key"].endswith("/"):  # a console's mark for an empty folder
-                    yield StoredObject(entry["Key"], entry["Size"], _bare(entry["ETag"]))
+    def _page_of_boto(self, prefix: str, after: str) -> _Page:
+        page = self._boto.get().list_objects_v2(Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=PAGE_KEYS)
+        entries = page.get("Contents", [])
+        found = [
+            StoredObject(entry["Key"], entry["Size"], _bare(entry["ETag"]))
+            for entry in entries
+            if not entry["Key"].endswith("/")  # a console's mark for an empty folder
+        ]
+        return _Page(found, entries[-1]["Key"] if page["IsTruncated"] else None)
 
     def _receive(self, key: str, sink: _Sink) -> StoredObject:
         """Fills the sink with the object. Raises: DamagedTransfer, and what the libraries raise."""
