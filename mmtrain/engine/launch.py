@@ -76,9 +76,11 @@ def launch_alone(
     gpus: tuple[int, ...],
     environ: Mapping[str, str],
     streaming: bool = False,
+    keys: tuple[str, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Starts one process, of a job that trains nothing: ``python -m <module> <work_dir>``; `serving.serve` is in it."""
-    return _start([module], work_dir, worker_environment(environ, threads=threads, gpus=gpus, streaming=streaming))
+    own = worker_environment(environ, threads=threads, gpus=gpus, streaming=streaming)
+    return _start([module], work_dir, own | {name: environ[name] for name in keys if name in environ})
 
 
 def _start(module: list[str], work_dir: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:

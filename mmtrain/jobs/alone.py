@@ -19,11 +19,13 @@ def let_worker_do(
     *,
     gpus: tuple[int, ...],
     streaming: bool = False,
+    keys: tuple[str, ...] = (),
 ) -> Done:
     """Runs ``python -m <module> <work folder>`` on this order, to its end.
 
     Args:
         streaming: it reads images from the data sets' bucket, so it learns the key to it.
+        keys: other secrets that it needs, by name.
 
     Raises:
         JobError: whatever the worker ended with.
@@ -40,7 +42,7 @@ def let_worker_do(
             session.log(news.text, level=news.level)
 
     process = launch_alone(
-        module, folder, threads=order.threads, gpus=gpus, environ=session.environ, streaming=streaming
+        module, folder, threads=order.threads, gpus=gpus, environ=session.environ, streaming=streaming, keys=keys
     )
     return supervise_alone(process, folder, listen, stop=session.stop, watchdog_s=session.settings.watchdog_s)
 
