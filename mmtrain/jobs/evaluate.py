@@ -17,20 +17,20 @@ from mmtrain.engine.order import MODEL, EvaluateOrder, FactsOrder, ModelFacts, M
 from mmtrain.jobs.alone import let_worker_do, one_device
 from mmtrain.jobs.evaluate_report import Measured, report_evaluation
 from mmtrain.jobs.evaluated import publish_evaluation
+from mmtrain.jobs.model_file import ModelFile, obtain_model
 from mmtrain.jobs.narrator import tell_findings
 from mmtrain.jobs.report import headline_split
 from mmtrain.machine import Machine, look_at_machine
-from mmtrain.recipes import load_recipe
+from mmtrain.predicting.package_facts import package_facts
 from mmtrain.reports.models import SplitName
-from mmtrain.start_checkpoint import obtain_checkpoint
-from mmtrain.weights import obtain_weights
-from trainer_sdk.errors import DatasetError
+from trainer_sdk.errors import CheckpointError, DatasetError
 from trainer_sdk.jobspec import EvaluateSpec, ExportSpec
 from trainer_sdk.model_events import TestRunCompleted
 from trainer_sdk.session import JobSession
 from trainer_sdk.tasks import Task
 
 FACTS_WORKER, WORKER = "mmtrain.engine.facts_worker", "mmtrain.engine.evaluate_worker"
+PACKAGE_WORKER = "mmtrain.predicting.evaluate_worker"
 ONLY_FOR_TRAINING = frozenset({"DS002", "DS031", "DS043", "DS078"})
 """Findings that forbid training for what one of its splits lacks: an evaluation asks of its own split alone."""
 MOST_WORKERS = 8
@@ -53,8 +53,9 @@ def run(spec: EvaluateSpec, session: JobSession) -> TestRunCompleted:
     with session.step("check"), Display("checking", unit="models") as display:
         machine = look_at_machine(session.environ)
         device, gpus = one_device(spec.config.device, machine)
-        source = source_of(spec, session, device)
-        facts = facts_of(source, machine, session, display)
+        file = obtain_model(spec, session.settings, space.work)
+        source = _source(spec, file, device)
+        facts = package_facts(source) if file.package else facts_of(source, machine, session, display)
         session.task = facts.task
     with session.step("fetch"), Display("fetching", unit="images") as display:
         fetched = fetch(spec.dataset, facts.task, session.settings, display)
@@ -75,7 +76,7 @@ def run(spec: EvaluateSpec, session: JobSession) -> TestRunCompleted:
             batch=spec.config.batch,
             workers=min(MOST_WORKERS, machine.cores) if spec.config.workers is None else spec.config.workers,
         )
-        done = let_worker_do(WORKER, order, session, display, gpus=gpus)
+        done = let_worker_do(PACKAGE_WORKER if file.package else WORKER, order, session, display, gpus=gpus)
     with session.step("report"):
         measured = Measured(spec, facts, chosen.split, chosen.matched, chosen.findings, fetched, source, done.seconds)
         report = report_evaluation(measured, space)
@@ -85,21 +86,22 @@ def run(spec: EvaluateSpec, session: JobSession) -> TestRunCompleted:
 
 
 def source_of(spec: EvaluateSpec | ExportSpec, session: JobSession, device: str) -> ModelSource:
-    """The model on this machine.
+    """A checkpoint on this machine, and what the request says of it.
 
     Raises:
-        CheckpointError: it cannot be had.
+        CheckpointError: it cannot be had, or is an exported package.
         NetworkError: the storage cannot be reached or refuses us.
     """
-    if spec.checkpoint_path is None:
-        assert spec.model_name is not None  # the request was refused otherwise
-        recipe = load_recipe(spec.model_name, spec.task)
-        path, name = obtain_weights(recipe, session.settings), f"the published weights of {recipe.name}"
-    else:
-        path, name = obtain_checkpoint(spec.checkpoint_path, session.settings, session.workspace.work), ""
+    file = obtain_model(spec, session.settings, session.workspace.work)
+    if file.package:
+        raise CheckpointError(f"{file.name} is an exported package", hint="name the checkpoint it was made of")
+    return _source(spec, file, device)
+
+
+def _source(spec: EvaluateSpec | ExportSpec, file: ModelFile, device: str) -> ModelSource:
     return ModelSource(
-        path=path,
-        name=name or spec.checkpoint_path or "",
+        path=file.path,
+        name=file.name,
         device=device,
         model_name=spec.model_name,
         task=spec.task,

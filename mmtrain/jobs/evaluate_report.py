@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmtrain.datasets.classes import Matched
@@ -58,7 +59,7 @@ def report_evaluation(measured: Measured, space: Workspace) -> TrainReport:
         findings=[finding.model_dump() for finding in measured.findings.findings],
         plan=_decisions(measured),
         versions=versions(),
-        files=[{"name": measured.source.path.name, **fingerprint(measured.source.path)}],
+        files=_files(measured.source.path),
         duration_s=measured.seconds,
         images={measured.split: evaluation.images},
         notes=[*spec.notes, *measured.matched.remarks(), *_notes(measured)],
@@ -66,6 +67,12 @@ def report_evaluation(measured: Measured, space: Workspace) -> TrainReport:
     write_report(report, draw_split(files, access.pictures, evaluation), space.out)
     write_plots(evaluation, space.out / "plots")
     return report
+
+
+def _files(path: Path) -> list[dict[str, Any]]:
+    """The checkpoint, or what is in a package."""
+    found = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return [{"name": file.name, **fingerprint(file)} for file in found]
 
 
 def _notes(measured: Measured) -> list[str]:

@@ -10,7 +10,7 @@ from mmtrain.recipes import load_recipe
 from mmtrain.start_checkpoint import FETCHED, obtain_checkpoint
 from mmtrain.weights import bucket_of, obtain_weights
 from trainer_sdk.errors import CheckpointError
-from trainer_sdk.jobspec import PredictSpec
+from trainer_sdk.jobspec import ModelJobSpec
 from trainer_sdk.settings import Settings
 from trainer_sdk.storage import MissingObject
 
@@ -29,7 +29,7 @@ class ModelFile(NamedTuple):
     """What people call it."""
 
 
-def obtain_model(spec: PredictSpec, settings: Settings, folder: Path) -> ModelFile:
+def obtain_model(spec: ModelJobSpec, settings: Settings, folder: Path) -> ModelFile:
     """The checkpoint or package of a request, fetched into `folder` unless it is on this machine.
 
     Raises:

@@ -45,8 +45,8 @@ class PackagePredictor:
         self.flip_pairs: Sequence[tuple[int, int]] = [tuple(pair) for pair in metadata.get("flip_pairs") or ()]
         self._runtime, self._options = runtime, options
         self.flips_itself = False
-        self._crops = metadata["postprocessing"]["kind"] in CROPS
-        if self._crops and options.flip:
+        self.crops = metadata["postprocessing"]["kind"] in CROPS
+        if self.crops and options.flip:
             hint = "use the checkpoint, or leave flip out"
             raise ConfigError(
                 "flip: an exported pose model says points, not the maps that would be averaged", hint=hint
@@ -58,7 +58,7 @@ class PackagePredictor:
     def prepare(self, picture: Bgr, boxes_xyxy: Sequence[Box]) -> list[tuple[Prepared, Box]]:
         height, width = picture.shape[:2]
         whole = (0.0, 0.0, float(width), float(height))
-        if not self._crops:
+        if not self.crops:
             return [(self._runtime.prepare(picture), whole)]
         return [(self._runtime.prepare(picture, np.array(box, np.float32)), box) for box in boxes_xyxy or (whole,)]
 
@@ -84,7 +84,7 @@ class PackagePredictor:
     def _sight(self, found: dict[str, NDArray[Any]], box: Box) -> Sight:
         if "class_map" in found:
             return Sight(painted=Painted(np.asarray(found["class_map"], dtype=np.uint8), {}))
-        if self._crops:
+        if self.crops:
             points = found["keypoints"][0]
             return Sight([Found(0, _mean_of_sure(points[:, 2]), box, None, _points(points))])
         return Sight([self._found(found, index) for index in range(len(found["scores"]))])

@@ -118,3 +118,17 @@ def test_refusals(
     assert told.status == "failed"
     assert told.error_message is not None
     assert told.error_message.startswith(said)
+
+
+def test_an_exported_package_is_measured_too(run_script: RunScript, untrained: Trained, tmp_path: Path) -> None:
+    asked = {"JOB_ID": "9", "CHECKPOINT_PATH": str(untrained.checkpoint), "EXPORT_FORMAT": "onnx"}
+    exported = run_script(asked, script=ROOT / "export.py", timeout_s=EVALUATE_S)
+    package = exported.folder / "out/export_9.zip"
+    assert package.is_file(), exported.stdout
+    runs = [
+        evaluated(run_script, untrained, {"split": "all"}, TEST_RUN_ID=number, CHECKPOINT_S3_URI=str(model))
+        for number, model in (("123", untrained.checkpoint), ("124", package))
+    ]
+    assert [run.exit_code for run in runs] == [0, 0], runs[-1].stdout
+    ours, theirs = (report_of(run.folder)["metrics"]["mAP@0.5:0.95"] for run in runs)
+    assert math.isclose(ours, theirs, abs_tol=0.01)
