@@ -75,7 +75,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._refused_outcomes = self._failures = 0
         self._call_s = 0.0
-        """What the last call took."""
+        """What the last call took; the first one says little, since it imports the HTTP library."""
         self._patience = Patience(access.retry_delay_s)
         self._ended = False
         self._journal = Journal(self._path)
@@ -199,7 +199,7 @@ class Outbox:
                 self._changed.wait(self._rows.due_in_s)
             if self._patience.too_late:
                 return None
-            if not self._failures:  # a dead one hears nothing either way
+            if self._patience.half_over and not self._failures:  # a dead one hears nothing either way
                 self._make_way_for_the_outcome()
             return self._pending.hold()
 

@@ -43,6 +43,11 @@ class Patience:
         return self.deadline is not None and time.monotonic() >= self.deadline + seconds
 
     @property
+    def half_over(self) -> bool:
+        """Of the time that is left for delivery at the end."""
+        return self.deadline is not None and time.monotonic() > (self._closing_since + self.deadline) / 2
+
+    @property
     def left_s(self) -> float:
         """Without end, while the job works."""
         return math.inf if self.deadline is None else self.deadline - time.monotonic()
