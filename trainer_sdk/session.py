@@ -138,7 +138,8 @@ class JobSession:
     def __enter__(self) -> JobSession:
         for number in (*SIGNALS, OURS):
             signal.signal(number, self._on_signal)
-        threading.Thread(target=self._see_that_it_ends, args=(Wakeups(),), name="stop", daemon=True).start()
+        self._wakeups = Wakeups()
+        threading.Thread(target=self._see_that_it_ends, args=(self._wakeups,), name="stop", daemon=True).start()
         let_signals_through()
         if not self.nodes.first:
             log.info("node %d of %d: the first one alone reports and publishes", self.nodes.rank, self.nodes.count)
@@ -153,7 +154,9 @@ class JobSession:
     ) -> bool:
         self._leaving = True
         with self._to_the_end:
-            return self._leave(error)
+            left = self._leave(error)
+        self._wakeups.close()  # before the process ends by itself, nobody ends it
+        return left
 
     def _leave(self, error: BaseException | None) -> bool:
         self.at_end.close()
@@ -344,6 +347,8 @@ class JobSession:
     def _see_that_it_ends(self, wakeups: Wakeups) -> None:
         """Ends the work when its time is over, and the process when that takes longer than the grace period."""
         number = wakeups.wait(self.settings.max_duration_s)
+        if wakeups.closed:
+            return
         if number is None:
             limit = f"{self.settings.max_duration_s:g} s (MAX_DURATION_S)"
             hint = "raise it and run the same JOB_ID again: it goes on from its last checkpoint"
@@ -356,6 +361,8 @@ class JobSession:
             time.sleep(KNOCK_EVERY_S)  # the main thread may have begun to wait just before it could see the signal
             signal.pthread_kill(_main_thread(), OURS)
         time.sleep(self.stop.left_s("everything"))
+        if wakeups.closed:
+            return
         if self._last_word.acquire(blocking=False):  # the work hangs where no exception reaches it
             assert self.stop.reason is not None
             self.exit_code = self._failed(self.stop.reason).exit_code

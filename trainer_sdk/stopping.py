@@ -70,11 +70,18 @@ class Wakeups:
 
     def __init__(self) -> None:
         """To be made in the main thread."""
-        self._reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self.closed = False
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """The next signal that has a handler; None: none came in time."""
+        """The next signal that has a handler, 0 when it is closed; None: none came in time."""
         ready, _, _ = select.select([self._reader], [], [], timeout_s)
         return os.read(self._reader, 1)[0] if ready else None
+
+    def close(self) -> None:
+        """Whoever waits hears of no signal any more. In the main thread too."""
+        self.closed = True
+        signal.set_wakeup_fd(-1)
+        os.write(self._writer, b"\0")

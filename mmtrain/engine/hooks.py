@@ -222,6 +222,6 @@ def _learning_rate(runner: Runner) -> float:
 
 
 def _diverged(runner: Runner, found: str) -> DivergedError:
-    kept = sorted(Path(runner.work_dir).glob("epoch_*.pth"), key=lambda path: path.stat().st_mtime_ns)
+    kept = sorted(Path(runner.work_dir).glob("epoch_*.pth"), key=lambda path: int(path.stem.removeprefix("epoch_")))
     where = f"the last good checkpoint is work/{kept[-1].name}" if kept else "it was before the first checkpoint"
     return DivergedError(found, hint=f"lower lr0, or lengthen warmup_epochs; {where}")

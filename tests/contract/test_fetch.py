@@ -186,10 +186,12 @@ def test_every_node_sees_the_same_images_in_the_same_order(
     s3.put(DATASETS, PREFIX + "annotations_detection.json", annotations(names))
     first = fetched()
     assert list(first.image_paths) == ["z.jpg", "a.jpg", "m/a.jpg", "M.jpg"]
-    monkeypatch.setattr(
-        "trainer_sdk.s3.S3Storage._listed_by_obstore",
-        lambda storage, prefix: sorted(storage._listed_by_boto(prefix), reverse=True),
-    )
+
+    def backwards(storage: Any, prefix: str, after: str) -> Any:
+        page = storage._page_of_boto(prefix, after)
+        return page._replace(objects=page.objects[::-1])
+
+    monkeypatch.setattr("trainer_sdk.s3.S3Storage._page_of_obstore", backwards)
     other_node = fetched(DATASET_CACHE_DIR=str(tmp_path / "other"))
     assert list(other_node.image_paths.items()) == list(first.image_paths.items())
     assert other_node.sha256 == first.sha256

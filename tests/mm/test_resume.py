@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
@@ -23,6 +24,7 @@ from mmtrain.engine.resume import ResumeHook, choose_checkpoint
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.saving import let_mmengine_save_atomically
 from mmtrain.engine.seeding import SeedHook
+from mmtrain.engine.stopping import StopRequest
 from tests.unit.test_plan import plan_of
 from trainer_sdk.errors import Interrupted
 
@@ -186,7 +188,8 @@ class StopWhen(StopHook):
     """Is asked to stop at one moment."""
 
     def __init__(self, *, iteration: int = 0, validation_of_epoch: int = 0) -> None:
-        super().__init__(Path(), 0)
+        super().__init__(cast("StopRequest", SimpleNamespace(asked=lambda: self._now)))
+        self._now = False
         self._iteration, self._validation = iteration, validation_of_epoch
 
     def after_train_iter(self, runner: Runner, *args: Any, **more: Any) -> None:
@@ -196,9 +199,6 @@ class StopWhen(StopHook):
     def after_val_iter(self, runner: Runner, *args: Any, **more: Any) -> None:
         self._now = runner.epoch == self._validation
         super().after_val_iter(runner, *args, **more)
-
-    def _asked(self) -> bool:
-        return self._now
 
 
 @pytest.mark.parametrize(("moment", "first"), [({"iteration": 8}, 9), ({"validation_of_epoch": 4}, 13)])
