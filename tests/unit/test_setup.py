@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN
 from trainer_sdk.environment import VARIABLES
+from trainer_sdk.kinds import ID_NAMES
+from trainer_sdk.request_values import CHECKPOINTS, IMAGES
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import setup_environment as setup
@@ -72,6 +75,9 @@ def test_a_binary_is_kept_under_what_it_is_bound_to() -> None:
 def test_every_variable_that_is_read_is_documented() -> None:
     sources = [path.read_text() for path in (ROOT / "trainer_sdk").glob("*.py")]
     names = {name for source in sources for name in READ.findall(source)}
+    names |= {name for of_a_kind in ID_NAMES.values() for name in of_a_kind} | {*CHECKPOINTS, *IMAGES}
+    for form in (TRAIN, PREDICT, EXPORT, EVALUATE):
+        names |= {*form.sources, *form.variables.values()}
     assert {"JOB_ID", "CONFIG", "WORKSPACE_DIR", "WEIGHTS_DIR"} <= names
     documented = {variable.name for _, group in VARIABLES for variable in group}
     assert names <= documented
