@@ -179,10 +179,15 @@ class JobSession:
         return True
 
     def _what_counts(self, error: BaseException | None) -> BaseException | None:
-        """The reason to stop, whatever became of it on its way through libraries; a backend's cancellation first."""
+        """The reason to stop, whatever became of it on its way through libraries; a backend's cancellation first.
+
+        Nothing is left to stop when the work is done and published.
+        """
         unwanted = self._watch.end(LAST_LOOK_S if error else 0.0) if self._watch is not None else None
         if error is not None and unwanted is not None:
             return _cancelled(unwanted)
+        if self._outcome is not None and self.stop.reason is not None:
+            return None
         return error and (self.stop.reason or error)
 
     def tell(self, event: Event) -> None:
