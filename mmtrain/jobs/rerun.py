@@ -64,6 +64,7 @@ def remember_completed(spec: TrainSpec, outcome: Completed, session: JobSession)
 
     The results are published: that this fails is a warning.
     """
+    session.complete(outcome)  # a signal from here on must not call interrupted what the storage knows as completed
     if not session.settings.checkpoints.from_environment:
         return
     space = session.workspace

@@ -110,7 +110,6 @@ def run(spec: TrainSpec, session: JobSession) -> Completed:
     with session.step("publish"):
         artifacts = publish(spec, model.recipe, fetched, session)
     outcome = completed(spec, plan, report, finished, artifacts, session)
-    session.complete(outcome)  # a signal from here on must not call what the storage knows as completed interrupted
     remember_completed(spec, outcome, session)
     return outcome
 
