@@ -28,6 +28,10 @@ class Session:
         self.workspace = Workspace(folder / name, "1")
         self.workspace.clear()
         self.said: list[str] = []
+        self.outcome: Completed | None = None
+
+    def complete(self, outcome: Completed) -> None:
+        self.outcome = outcome
 
     def log(self, text: str, **_: Any) -> None:
         self.said.append(text)
@@ -45,6 +49,7 @@ def results(tmp_path: Path) -> Path:
     for place in (folder, session.workspace.out):
         (place / "manifest.json").write_bytes(manifest)
     remember_completed(spec_of(epochs=3), DONE, session)  # type: ignore[arg-type]
+    assert session.outcome == DONE
     return folder
 
 
