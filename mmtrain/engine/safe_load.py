@@ -148,12 +148,25 @@ ALLOWED: tuple[tuple[Any, str], ...] = (
 """Who is called for each name that a file may use beside torch's own."""
 
 
-def _with_plain_arrays(value: Any) -> Any:
+def _with_plain_arrays(value: Any, done: dict[int, tuple[Any, Any]] | None = None) -> Any:
+    """Each object once, however often it is in there: of lists in lists in lists a small file can make any number.
+
+    Args:
+        done: id of an object -> it and what it became; it is kept, or another could get its id.
+    """
+    done = {} if done is None else done
+    if id(value) in done:
+        return done[id(value)][1]
+    found = value
     if type(value) is _Array:
-        return np.array(value)
-    if isinstance(value, dict) and not any(isinstance(item, torch.Tensor) for item in value.values()):
+        found = np.array(value)
+    elif isinstance(value, dict) and not any(isinstance(item, torch.Tensor) for item in value.values()):
+        done[id(value)] = value, value
         for key, item in value.items():
-            value[key] = _with_plain_arrays(item)
+            value[key] = _with_plain_arrays(item, done)
     elif type(value) in (list, tuple):
-        return type(value)(_with_plain_arrays(item) for item in value)
-    return value
+        found = type(value)(_with_plain_arrays(item, done) for item in value)
+    else:
+        return value
+    done[id(value)] = value, found
+    return found

@@ -182,3 +182,21 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, write: Callable[[Path], 
     with pytest.raises(CheckpointError, match=said) as caught:
         load_checkpoint_safely(path, "s3://bucket/model.pth")
     assert "s3://bucket/model.pth" in caught.value.message
+
+
+def test_lists_of_the_same_lists_do_not_multiply(tmp_path: Path) -> None:
+    """A billion laughs: 60 levels of two would be 10^18 visits."""
+    laughs: Any = np.arange(2)
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    found = load_checkpoint_safely(saved(tmp_path / "laughs.pth", meta={"laughs": laughs}))["meta"]["laughs"]
+    assert found[0] is found[1]
+    while isinstance(found, list):
+        found = found[0]
+    assert type(found) is np.ndarray
+
+
+def test_a_tensor_that_claims_more_than_it_holds_takes_no_memory(tmp_path: Path) -> None:
+    wide = torch.zeros(1).expand(10**12)  # one number, seen a trillion times
+    found = load_checkpoint_safely(saved(tmp_path / "wide.pth", meta=wide))["meta"]
+    assert found.untyped_storage().nbytes() == 4
