@@ -163,5 +163,4 @@ def paste_nothing_beyond_the_edge() -> None:
             return masks.new_zeros((len(masks), 0, 0)), (slice(0, 0), slice(0, 0))
         return paste(masks, boxes, img_h, img_w, skip_empty=skip_empty)
 
-    pasted.upstream = paste  # type: ignore[attr-defined]
     heads._do_paste_mask = pasted
