@@ -13,7 +13,8 @@ from trainer_sdk.stopping import hold_signals
 def main() -> int:
     """The whole job; the exit code says who has to act (trainer_sdk/errors.py)."""
     hold_signals()  # the imports take half a second
-    from trainer_sdk.session import JobSession, log_level_of
+    from trainer_sdk.arguments import log_level_of
+    from trainer_sdk.session import JobSession
 
     with JobSession.from_env(os.environ, kind="export", log_level=log_level_of(sys.argv)) as session:
         if not session.already_completed:

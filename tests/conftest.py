@@ -177,9 +177,10 @@ SCRIPT_HEAD = """\
 import os, sys, time
 sys.path.insert(0, {root!r})
 from trainer_sdk import errors
+from trainer_sdk.arguments import log_level_of
 from trainer_sdk.aside import leave
 from trainer_sdk.events import Completed, Metrics, Progress
-from trainer_sdk.session import JobSession, log_level_of
+from trainer_sdk.session import JobSession
 
 DONE = Completed(total_epochs_completed=1, final_metrics=Metrics(accuracy=0.5))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
@@ -11,10 +10,10 @@ import tempfile
 import threading
 import time
 import traceback as tracebacks
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from trainer_sdk.backends import Backend, FileBackend, Unavailable
 from trainer_sdk.console import set_up_logging
@@ -504,16 +503,3 @@ def _nodes_or_error(environ: Mapping[str, str]) -> tuple[Nodes, JobError | None]
         return read_nodes(environ), None
     except JobError as error:
         return unclear_nodes(environ), error
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """argparse's own exit code, 2, means "completed but undelivered" here."""
-        self.exit(ConfigError.exit_code, f"{self.format_usage()}{self.prog}: {message}\n")
-
-
-def log_level_of(arguments: Sequence[str]) -> str:
-    """The platform starts every script with ``--log-level INFO``; unknown arguments end the process with usage."""
-    parser = _Parser(description="Configured by environment variables: docs/environment.md.")
-    parser.add_argument("--log-level", default="INFO", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    return str(parser.parse_args(arguments[1:]).log_level)
