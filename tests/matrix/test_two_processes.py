@@ -28,7 +28,7 @@ def one_image_with_objects(folder: Path) -> Path:
 def test_a_process_without_objects_waits_for_nobody(
     run_script: RunScript, backend: ContractBackend, tmp_path: Path
 ) -> None:
-    """DistributedDataParallel would stop at the second step, had it not been told that weights may go without gradient."""
+    """Had DistributedDataParallel not been told that weights may go without gradient, both would wait for ever."""
     environ = {**request("rtmdet-ins-tiny", {"epochs": 2, "imgsz": 96}), "PET_NPROC_PER_NODE": "2"}
     data = one_image_with_objects(tmp_path / "shapes")
     run = run_script({**environ, "DATASET_PATH": str(data), "CALLBACK_URL": backend.url}, timeout_s=TRAIN_S)
