@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from mmtrain.exporters.certificate import Certificate, page
 
 RUNTIME = Path(__file__).parent / "runtime"
 PYTHON_RUNTIME = {
-    "onnx": "numpy\nopencv-python-headless\nonnxruntime\n",
-    "openvino": "numpy\nopencv-python-headless\nopenvino\n",
-    "torchscript": "numpy\nopencv-python-headless\ntorch\n",
-    "tensorrt": "numpy\nopencv-python-headless\ntensorrt\ncuda-python\n",
+    "onnx": ("numpy", "opencv-python-headless", "onnxruntime"),
+    "openvino": ("numpy", "opencv-python-headless", "openvino"),
+    "torchscript": ("numpy", "opencv-python-headless", "torch"),
+    "tensorrt": ("numpy", "opencv-python-headless", "tensorrt", "cuda-python"),
 }
-"""Requirements of `predict_standalone.py`."""
+"""What `predict_standalone.py` needs."""
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -39,31 +40,56 @@ def add_runtime(folder: Path, metadata: Mapping[str, Any], licence: str) -> None
     python = folder / "runtimes" / "python"
     python.mkdir(parents=True, exist_ok=True)
     shutil.copy2(RUNTIME / "predict_standalone.py", python / "predict_standalone.py")
-    (python / "requirements.txt").write_text(PYTHON_RUNTIME[export_format])
+    (python / "requirements.txt").write_text(requirements(PYTHON_RUNTIME[export_format]))
     if export_format == "tensorrt":
         shutil.copy2(RUNTIME / "tensorrt_session.py", python / "tensorrt_session.py")
-    if export_format == "onnx" and metadata["postprocessing"]["kind"] == "dense":
+    if has_cpp_example(metadata):
         shutil.copytree(RUNTIME / "cpp", folder / "runtimes" / "cpp", dirs_exist_ok=True)
-        (folder / "runtimes" / "cpp" / "settings.h").write_text(settings(metadata["preprocessing"]))
+        (folder / "runtimes" / "cpp" / "settings.h").write_text(settings(metadata))
     shutil.copy2(RUNTIME / "README.md", folder / "README.md")
     (folder / "LICENCES.md").write_text(LICENCES.format(licence=licence or "unknown"))
 
 
-def settings(pre: Mapping[str, Any]) -> str:
-    """``settings.h`` of the C++ example: the model's preprocessing."""
+def requirements(packages: Sequence[str]) -> str:
+    """By name, and as a remark the versions here, with which the certificate was made."""
+    here = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return "\n".join([f"# proven with {here}", *packages]) + "\n"
+
+
+def has_cpp_example(metadata: Mapping[str, Any]) -> bool:
+    """ONNX files of one size that give every position."""
+    one_size = all(isinstance(side, int) for side in metadata["input_spec"]["shape"][2:])
+    return metadata["export_format"] == "onnx" and metadata["postprocessing"]["kind"] == "dense" and one_size
+
+
+def settings(metadata: Mapping[str, Any]) -> str:
+    """``settings.h`` of the C++ example: the model's pre- and post-processing."""
+    pre, post = metadata["preprocessing"], metadata["postprocessing"]
+    weighed = any(output["name"] == "factors" for output in metadata["output_spec"]) and not post["one_label"]
 
     def row(values: Any) -> str:
         return ", ".join(f"{float(value)!r}f" for value in values)
 
-    return f"""// Written by the exporter: the preprocessing of metadata.json.
+    def word(value: Any) -> str:
+        return "true" if value else "false"
+
+    return f"""// Written by the exporter: what metadata.json says.
 #pragma once
+
+#include <cstddef>
 
 namespace settings {{
 constexpr int width = {pre["size_wh"][0]}, height = {pre["size_wh"][1]};
-constexpr bool rgb = {"true" if pre["color_space"] == "RGB" else "false"};
+constexpr bool rgb = {word(pre["color_space"] == "RGB")};
 constexpr float mean[] = {{{row(pre["mean"])}}};
 constexpr float deviation[] = {{{row(pre["std"])}}};
 constexpr float pad_value[] = {{{row(pre["pad_value"])}}};
+constexpr bool weighed = {word(weighed)};  // scores of positions are multiplied by the output `factors`
+constexpr bool one_label = {word(post["one_label"])};  // a position is of its surest class alone
+constexpr bool clipped = {word(post["clip_boxes"])};  // boxes end at the edge of the input
+constexpr float candidate_score = {float(post["score_threshold"])!r}f, iou = {float(post["iou_threshold"])!r}f;
+constexpr float least_side = {float(post["min_box_size"])!r}f;  // of boxes in the image; below 0: any
+constexpr std::size_t most_objects = {int(post["max_detections"])};
 }}  // namespace settings
 """
 

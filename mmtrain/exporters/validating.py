@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from mmtrain.exporters.certificate import Scores, Validation
+from mmtrain.exporters.progress import Say, silent
 from mmtrain.exporters.runtime.predict_standalone import Found
 from mmtrain.reports.coco_metrics import Truth, coco_tables, read_truth
 from trainer_sdk.errors import DatasetError
@@ -41,14 +42,16 @@ class Images(NamedTuple):
         return [image["file_name"] for image in document["images"]]
 
 
-def measured(task: Task, images: Images, most: int, class_names: Sequence[str], sees: Sequence[Sees]) -> Validation:
+def measured(
+    task: Task, images: Images, most: int, class_names: Sequence[str], sees: Sequence[Sees], *, say: Say = silent
+) -> Validation:
     """The first `most` images by two models, PyTorch's first.
 
     Raises:
         DatasetError: there are no images, or one cannot be read.
     """
     if task is Task.SEMANTIC:
-        return _semantic(images, most, class_names, sees)
+        return _semantic(images, most, class_names, sees, say)
     truth = read_truth(images.annotations)
     _check_classes(truth.class_names, class_names)
     if not truth.images:
@@ -57,12 +60,13 @@ def measured(task: Task, images: Images, most: int, class_names: Sequence[str], 
     ids = {image["id"] for image in kept.images}
     kept = kept._replace(annotations=[one for one in truth.annotations if one["image_id"] in ids])
     rows: list[list[dict[str, Any]]] = [[] for _ in sees]
-    for image in kept.images:
+    for done, image in enumerate(kept.images, start=1):
         pixels = _read(images.root / image["file_name"])
         boxes = _boxes(kept, image["id"]) if task is Task.POSE else None
         for number, see in enumerate(sees):
             found = see(pixels, boxes=boxes) if task is Task.POSE else see(pixels)
             rows[number].extend(_rows(found, image["id"]))
+        say("comparing validation images", done, len(kept.images))
     geometry = {Task.DETECTION: "bbox", Task.INSTANCE: "segm", Task.POSE: "keypoints"}[task]
     scores = [_scores(kept, found, geometry, images.sigmas) for found in rows]
     metric = {"bbox": "mAP", "segm": "mask mAP", "keypoints": "OKS AP"}[geometry]
@@ -112,7 +116,7 @@ def _scores(truth: Truth, rows: list[dict[str, Any]], geometry: Any, sigmas: Seq
     return Scores(overall=round(POINTS * float(existing.mean()), 3) if len(existing) else None, per_class=per_class)
 
 
-def _semantic(images: Images, most: int, class_names: Sequence[str], sees: Sequence[Sees]) -> Validation:
+def _semantic(images: Images, most: int, class_names: Sequence[str], sees: Sequence[Sees], say: Say) -> Validation:
     document = orjson.loads(images.annotations.read_bytes())
     _check_classes(document["metainfo"]["classes"], class_names)
     listed = document["data_list"][:most]
@@ -120,7 +124,7 @@ def _semantic(images: Images, most: int, class_names: Sequence[str], sees: Seque
         raise DatasetError(f"{images.annotations} has no validation images")
     classes = len(class_names)
     counts = [np.zeros((classes, classes), dtype=np.int64) for _ in sees]
-    for row in listed:
+    for done, row in enumerate(listed, start=1):
         pixels = _read(images.root / row["img_path"])
         folder = images.masks or images.annotations.parent
         truth = _indices(folder / row["seg_map_path"])
@@ -128,6 +132,7 @@ def _semantic(images: Images, most: int, class_names: Sequence[str], sees: Seque
         for number, see in enumerate(sees):
             cells = classes * truth[known].astype(np.int64) + see(pixels)["class_map"][known]
             counts[number] += np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+        say("comparing validation images", done, len(listed))
     scores = [_ious(count, class_names) for count in counts]
     return Validation(images=len(listed), metric="mIoU", pytorch=scores[0], exported=scores[1])
 

@@ -23,8 +23,9 @@ from mmtrain.exporters.certificate import (
 from mmtrain.exporters.comparing import Difference, difference
 from mmtrain.exporters.graphs.graph import Graph
 from mmtrain.exporters.probes import probe_images
+from mmtrain.exporters.progress import Say, silent
 from mmtrain.exporters.reference import Reference
-from mmtrain.exporters.runtime.predict_standalone import Array, Predictor
+from mmtrain.exporters.runtime.predict_standalone import Array, Place, Predictor
 from mmtrain.exporters.timing import timed
 from mmtrain.exporters.validating import Images, measured
 from trainer_sdk.tasks import Task
@@ -62,6 +63,7 @@ def verify(
     class_names: Sequence[str] = (),
     threads: int = 0,
     measure_speed: bool = True,
+    say: Say = silent,
 ) -> Certificate:
     """Everything the certificate says.
 
@@ -82,29 +84,36 @@ def verify(
         file=_facts(candidate),
         tolerances=Tolerances(probe=tolerance, drop_points=drop),
         tensors=_tensors(candidate.graph, predictor),
-        probes=_probes(candidate, predictor),
+        probes=_probes(candidate, predictor, say),
         probe_images=len(probe_images()),
-        validation=_validation(candidate, predictor, images, most_images, class_names),
-        speed=_speed(candidate.graph, predictor, threads) if measure_speed else None,
+        validation=_validation(candidate, predictor, images, most_images, class_names, say),
+        speed=_speed(candidate.graph, predictor, threads, say) if measure_speed else None,
         runtime=candidate.runtime,
         notes=candidate.notes,
     )
 
 
 def _validation(
-    candidate: Candidate, predictor: Predictor, images: Images | None, most: int, class_names: Sequence[str]
+    candidate: Candidate,
+    predictor: Predictor,
+    images: Images | None,
+    most: int,
+    class_names: Sequence[str],
+    say: Say,
 ) -> Validation | None:
     if images is None:
         return None
-    return measured(candidate.task, images, most, class_names, (candidate.reference.predict, predictor.predict))
+    sees = (candidate.reference.predict, predictor.predict)
+    return measured(candidate.task, images, most, class_names, sees, say=say)
 
 
-def _probes(candidate: Candidate, predictor: Predictor) -> Difference:
+def _probes(candidate: Candidate, predictor: Predictor, say: Say) -> Difference:
     """The largest differences over all fixed images."""
-    found = Difference()
-    for image in probe_images():
+    found, images = Difference(), probe_images()
+    for number, image in enumerate(images, start=1):
         size = (image.shape[0], image.shape[1])
         found |= difference(candidate.reference.predict(image), predictor.predict(image), size, margin=SCORE_MARGIN)
+        say("comparing probes", number, len(images))
     return found
 
 
@@ -112,13 +121,8 @@ def _tensors(graph: Graph, predictor: Predictor) -> Tensors:
     """Every output for one input, as the runtime prepares it, by the file and by PyTorch."""
     prepared = predictor.prepare(probe_images()[0])
     exported = predictor.run(prepared.tensor[None], [prepared.place])
-    inputs = [torch.from_numpy(prepared.tensor[None])]
-    if predictor.metadata["preprocessing"]["embedded"]:
-        inputs = [normalised(inputs[0], predictor.metadata["preprocessing"])]
-    if graph.picture_input:
-        inputs.append(torch.tensor([prepared.place.picture_hw], dtype=torch.float32))
     with torch.inference_mode():
-        outputs = graph.module(*inputs)
+        outputs = graph.module(*_inputs(graph, predictor, prepared.tensor[None], [prepared.place]))
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     errors, skipped = {}, []
     for name, output in zip(graph.outputs, outputs, strict=True):
@@ -145,28 +149,37 @@ def normalised(images: torch.Tensor, pre: dict[str, object]) -> torch.Tensor:
     return (pixels - mean) / std
 
 
-def _speed(graph: Graph, predictor: Predictor, threads: int) -> Speed:
+def _speed(graph: Graph, predictor: Predictor, threads: int, say: Say) -> Speed:
+    """Of batches of 1 and 8; what takes fewer images at a time takes them in turns."""
     if threads:
         torch.set_num_threads(threads)
     prepared = predictor.prepare(probe_images()[0])
     most = predictor.most_at_a_time
-    batches = [batch for batch in BATCHES if most in (0, batch)]
-    note = "" if 8 in batches else "The file takes one image at a time; eight were not measured."
+    note = f"The file takes {most} at a time: eight are in turns." if 0 < most < max(BATCHES) else ""
     pytorch, exported = [], []
-    for batch in batches:
+    for number, batch in enumerate(BATCHES):
+        say("timing", number, len(BATCHES))
         images = np.ascontiguousarray(np.repeat(prepared.tensor[None], batch, axis=0))
+        parts = [slice(at, at + (most or batch)) for at in range(0, batch, most or batch)]
         places = [prepared.place] * batch
-        tensors = [torch.from_numpy(images)]
-        if predictor.metadata["preprocessing"]["embedded"]:
-            tensors = [normalised(tensors[0], predictor.metadata["preprocessing"])]
-        if graph.picture_input:
-            tensors.append(torch.tensor([place.picture_hw for place in places], dtype=torch.float32))
-        exported.append(timed(lambda images=images, places=places: predictor.run(images, places), batch))  # type: ignore[misc]
+        exported.append(timed(lambda: [predictor.run(images[part], places[part]) for part in parts], batch))  # noqa: B023
+        inputs = _inputs(graph, predictor, images, places)
+        turns = parts if graph.one_image else [slice(0, batch)]
         with torch.inference_mode():
-            pytorch.append(timed(lambda tensors=tensors: graph.module(*tensors), batch))  # type: ignore[misc]
+            pytorch.append(timed(lambda: [graph.module(*(one[part] for one in inputs)) for part in turns], batch))  # noqa: B023
     return Speed(
         threads=threads or torch.get_num_threads(), pytorch=tuple(pytorch), exported=tuple(exported), note=note
     )
+
+
+def _inputs(graph: Graph, predictor: Predictor, images: Array, places: list[Place]) -> list[torch.Tensor]:
+    """Of the graph in PyTorch, from the file's."""
+    inputs = [torch.from_numpy(images)]
+    if predictor.metadata["preprocessing"]["embedded"]:
+        inputs = [normalised(inputs[0], predictor.metadata["preprocessing"])]
+    if graph.picture_input:
+        inputs.append(torch.tensor([place.picture_hw for place in places], dtype=torch.float32))
+    return inputs
 
 
 def _facts(candidate: Candidate) -> FileFacts:

@@ -40,7 +40,6 @@ def run(order: ExportOrder, work_dir: Path, writer: MessageWriter) -> None:
             f"{loaded.recipe.name} is not exported to {order.export_format}",
             hint=f"formats: {', '.join(loaded.recipe.exports) or 'none'}",
         )
-    steps = iter(range(1, 3))
     certificate = export(
         source_of(loaded),
         order.config,
@@ -48,7 +47,7 @@ def run(order: ExportOrder, work_dir: Path, writer: MessageWriter) -> None:
         work_dir / FOLDER,
         images=_images(order, loaded),
         threads=order.threads,
-        say=lambda words: writer.say(Progressed(what=words, done=next(steps), total=2)),
+        say=lambda what, done, total: writer.say(Progressed(what=what, done=done, total=total)),
     )
     write_json(work_dir / EXPORTED, _summary(certificate).model_dump(mode="json"))
 

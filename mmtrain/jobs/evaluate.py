@@ -140,9 +140,8 @@ def choose(
         snapshot=read_snapshot(spec.dataset, session.settings),
         keypoints=spec.config.keypoints,
     )
-    blocking = tuple(finding for finding in found.findings if finding.code not in ONLY_FOR_TRAINING)
     session.workspace.save("findings.json", found)
-    found.model_copy(update={"findings": blocking}).raise_if_blocked()
+    raise_if_unusable(found)
     asked = spec.config.split
     split = asked if asked is not None else headline_split(found.images)
     place = "val" if split == "all" else split
@@ -159,6 +158,12 @@ def choose(
     splits = known.conversion.splits
     alone = replace(known.conversion, splits={**splits, "val": splits[place]})
     return Chosen(split, known._replace(conversion=alone), found)
+
+
+def raise_if_unusable(found: Findings) -> None:
+    """Raises: DatasetError: data that not even a model that is there already can look at."""
+    blocking = tuple(finding for finding in found.findings if finding.code not in ONLY_FOR_TRAINING)
+    found.model_copy(update={"findings": blocking}).raise_if_blocked()
 
 
 def _all_in_val(dice: DiceDataset, asked: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from converters import write_conversion
 from converters.mask_list import MASKS
-from mmtrain.datasets.fetch import fetch
+from mmtrain.datasets.fetch import fetch, read_snapshot
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
 from mmtrain.exporters.archive import CERTIFICATE, CERTIFICATE_PAGE, zipped
 from mmtrain.exporters.order import EXPORTED, FOLDER, Exported, ExportOrder
 from mmtrain.jobs.alone import let_worker_do
-from mmtrain.jobs.evaluate import facts_of, source_of
+from mmtrain.jobs.evaluate import facts_of, raise_if_unusable, source_of
 from mmtrain.machine import look_at_machine
 from trainer_sdk.errors import ExportError
 from trainer_sdk.jobspec import ExportSpec
@@ -76,9 +76,10 @@ def _validation_images(spec: ExportSpec, task: Task | None, session: JobSession)
     with session.step("fetch"), Display("fetching", unit="images") as display:
         fetched = fetch(spec.dataset, task, session.settings, display)
     with session.step("inspect"), Display("checking", unit="images") as display:
-        conversion, findings = preflight(fetched, task, display, keypoints=spec.config.keypoints)
+        snapshot = read_snapshot(spec.dataset, session.settings)  # says the training's split
+        conversion, findings = preflight(fetched, task, display, snapshot=snapshot, keypoints=spec.config.keypoints)
         space.save("findings.json", findings)
-        findings.raise_if_blocked()
+        raise_if_unusable(findings)
         write_conversion(conversion, space.dataset, fetched.mask_path)
     folder = space.dataset / MASKS if conversion.task is Task.SEMANTIC else space.dataset
     return fetched.root, folder / "val.json"

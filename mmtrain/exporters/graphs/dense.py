@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from mmtrain.exporters.graphs.graph import Graph
 
 BATCH = {0: "batch", 1: "positions"}
+UNLIMITED = 10**9
+"""As YOLOX is in MMDetection."""
 
 
 class Dense(nn.Module):
@@ -127,8 +129,8 @@ def dense_graph(model: Any) -> Graph:
         "clip_boxes": not yolox,
         "score_threshold": float(config.get("score_thr", 0)),
         "iou_threshold": float(config.nms.iou_threshold),
-        "max_detections": int(config.get("max_per_img", 300)),
-        "candidates_per_level": int(config.get("nms_pre", 10**9)),
+        "max_detections": int(config.get("max_per_img", UNLIMITED)),
+        "candidates_per_level": int(config.get("nms_pre", UNLIMITED)),
         "min_box_size": float(config.get("min_bbox_size", -1)),
         "levels": [{"stride": int(stride), "anchors": int(getattr(head, "num_base_priors", 1))} for stride in strides],
     }

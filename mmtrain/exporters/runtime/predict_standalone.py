@@ -141,7 +141,12 @@ class Predictor:
         chosen = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
         options = self._post | {name: value for name, value in chosen.items() if value is not None}
         of_one = {name: output if name in PER_OBJECT else output[number] for name, output in outputs.items()}
-        return MEANINGS[self._post["kind"]](of_one, place, options)
+        found = MEANINGS[self._post["kind"]](of_one, place, options)
+        least = self._post.get("least_score") if conf is None else conf
+        if least is None or "scores" not in found:
+            return found
+        sure = found["scores"] >= least  # some models weigh the scores of what they have chosen (FCOS, ATSS)
+        return {name: values[sure] for name, values in found.items()}
 
     def _poses_of_boxes(self, image_bgr: Array, boxes: Array | None, conf: float | None) -> Found:
         height, width = image_bgr.shape[:2]
@@ -152,7 +157,7 @@ class Predictor:
         points = [self._pose(crop) for crop in crops]
         keypoints = np.stack(points) if points else np.zeros((0, len(self.metadata["keypoint_names"]), 3), np.float32)
         scores = _mean_of_sure(keypoints[..., 2])
-        kept = scores >= (conf or 0.0)
+        kept = scores >= (self._post.get("least_score", 0.0) if conf is None else conf)
         return {
             "boxes": boxes[kept],
             "scores": scores[kept],

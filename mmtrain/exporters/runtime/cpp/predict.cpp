@@ -1,9 +1,9 @@
 // Boxes in an image with ONNX Runtime's C++ interface: reads a binary PPM (P6), prints one box per line.
 //
-//     predict MODEL.onnx IMAGE.ppm [least score = 0.3] [IoU = 0.65]
+//     predict MODEL.onnx IMAGE.ppm [least score = 0.3] [IoU, else the model's own]
 //
-// For models of boxes whose file gives every position (outputs `boxes` and `scores`) and one fixed input size; what to
-// resize, pad and normalise is in metadata.json and set below as for this package's model by `settings.h`.
+// For models of boxes whose file gives every position (outputs `boxes` and `scores`) and one fixed input size; how
+// to resize, pad, normalise and choose is in metadata.json, and in `settings.h` as of this package's model.
 // The Python file beside this one knows every kind of model and reads metadata.json itself.
 
 #include <onnxruntime_cxx_api.h>
@@ -15,8 +15,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
-#include <limits>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,6 +28,10 @@ struct Image {
     std::vector<std::uint8_t> rgb;  // height * width * 3
 
     float at(int x, int y, int channel) const { return rgb[(static_cast<std::size_t>(y) * width + x) * 3 + channel]; }
+};
+
+struct Scale {
+    float x, y;  // input pixels per original pixel
 };
 
 struct Box {
@@ -63,8 +65,8 @@ float sample(const Image& image, float x, float y, int channel) {
     return above * (1 - fy) + below * fy;
 }
 
-// The whole picture, as large as it fits, at the upper left corner: (3, H, W). Returns input pixels per original pixel.
-float prepare(const Image& image, std::vector<float>& input) {
+// The whole picture, as large as it fits, at the upper left corner: (3, H, W).
+Scale prepare(const Image& image, std::vector<float>& input) {
     const float ratio = std::min(static_cast<float>(settings::width) / image.width,
                                  static_cast<float>(settings::height) / image.height);
     const int width = std::max(1, static_cast<int>(image.width * ratio + 0.5f));
@@ -82,7 +84,7 @@ float prepare(const Image& image, std::vector<float>& input) {
                     (value - settings::mean[channel]) / settings::deviation[channel];
             }
     }
-    return static_cast<float>(width) / image.width;
+    return {static_cast<float>(width) / image.width, static_cast<float>(height) / image.height};
 }
 
 float overlap(const Box& a, const Box& b) {
@@ -101,7 +103,24 @@ std::vector<Box> suppressed(std::vector<Box> boxes, float most) {
                 return other.label == box.label && overlap(other, box) > most;
             }))
             kept.push_back(box);
+    if (kept.size() > settings::most_objects) kept.resize(settings::most_objects, {});
     return kept;
+}
+
+// A box of the input in pixels of the original image.
+Box original(const float* corners, Scale scale, float score, int label) {
+    std::array<float, 4> sides{corners[0], corners[1], corners[2], corners[3]};
+    for (std::size_t at = 0; at < 4; ++at) {
+        const float edge = at % 2 ? settings::height : settings::width;
+        if (settings::clipped) sides[at] = std::clamp(sides[at], 0.0f, edge);
+        sides[at] /= at % 2 ? scale.y : scale.x;
+    }
+    return {sides[0], sides[1], sides[2], sides[3], score, label};
+}
+
+bool large(const Box& box) {
+    if (settings::least_side < 0) return true;
+    return box.x2 - box.x1 > settings::least_side && box.y2 - box.y1 > settings::least_side;
 }
 
 }  // namespace
@@ -112,10 +131,10 @@ int main(int argc, char** argv) try {
         return 2;
     }
     const float least = argc > 3 ? std::strtof(argv[3], nullptr) : 0.3f;
-    const float most = argc > 4 ? std::strtof(argv[4], nullptr) : 0.65f;
+    const float most = argc > 4 ? std::strtof(argv[4], nullptr) : settings::iou;
     const Image image = read_ppm(argv[2]);
     std::vector<float> input;
-    const float scale = prepare(image, input);
+    const Scale scale = prepare(image, input);
 
     Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "predict");
     Ort::Session session(environment, argv[1], Ort::SessionOptions{});
@@ -123,18 +142,24 @@ int main(int argc, char** argv) try {
     auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     auto tensor = Ort::Value::CreateTensor<float>(memory, input.data(), input.size(), shape.data(), shape.size());
     const char* inputs[] = {"input"};
-    const char* outputs[] = {"boxes", "scores"};
-    auto found = session.Run(Ort::RunOptions{nullptr}, inputs, &tensor, 1, outputs, 2);
+    const char* outputs[] = {"boxes", "scores", "factors"};
+    auto found = session.Run(Ort::RunOptions{nullptr}, inputs, &tensor, 1, outputs, settings::weighed ? 3 : 2);
     const auto sizes = found[1].GetTensorTypeAndShapeInfo().GetShape();  // (1, positions, classes)
     const float* corners = found[0].GetTensorData<float>();
     const float* scores = found[1].GetTensorData<float>();
+    const float* factors = settings::weighed ? found[2].GetTensorData<float>() : nullptr;
 
     std::vector<Box> boxes;
-    for (std::int64_t at = 0; at < sizes[1]; ++at)
-        for (std::int64_t label = 0; label < sizes[2]; ++label)
-            if (const float score = scores[at * sizes[2] + label]; score > least)
-                boxes.push_back({corners[4 * at] / scale, corners[4 * at + 1] / scale, corners[4 * at + 2] / scale,
-                                 corners[4 * at + 3] / scale, score, static_cast<int>(label)});
+    for (std::int64_t at = 0; at < sizes[1]; ++at) {
+        const float* of_classes = scores + at * sizes[2];
+        const std::int64_t surest = std::max_element(of_classes, of_classes + sizes[2]) - of_classes;
+        for (std::int64_t label = 0; label < sizes[2]; ++label) {
+            if ((settings::one_label && label != surest) || of_classes[label] <= settings::candidate_score) continue;
+            const float score = of_classes[label] * (factors ? factors[at] : 1.0f);
+            const Box box = original(corners + 4 * at, scale, score, static_cast<int>(label));
+            if (score >= least && large(box)) boxes.push_back(box);
+        }
+    }
     for (const Box& box : suppressed(std::move(boxes), most))
         std::cout << box.label << ' ' << box.score << ' ' << box.x1 << ' ' << box.y1 << ' ' << box.x2 << ' ' << box.y2
                   << '\n';
