@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from mmtrain.exporters.comparing import Difference
+from trainer_sdk.tasks import Task
 
 Precision = Literal["fp32", "fp16", "int8"]
 LARGEST_DROP: dict[str, float] = {"fp32": 0.1, "fp16": 0.3, "int8": 1.0}
@@ -113,6 +114,8 @@ class Certificate(_Frozen):
     def failures(self) -> list[str]:
         """Why it does not pass; empty when it does."""
         found = [*self._probe_failures()] if self.precision == "fp32" else []
+        if not self.anything_compared:
+            found.append("nothing was compared: the model sees nothing in the probes, and no data set is named")
         if self.validation is not None and self.validation.drop_points > self.tolerances.drop_points:
             found.append(
                 f"{self.validation.metric} fell by {self.validation.drop_points:.2f} points on "
@@ -127,32 +130,44 @@ class Certificate(_Frozen):
     def verdict(self) -> Literal["pass", "fail"]:
         return "fail" if self.failures else "pass"
 
+    @property
+    def anything_compared(self) -> bool:
+        """Two empty answers prove nothing."""
+        seen = self.validation is not None and bool(self.validation.pytorch.overall)
+        return bool(self.tensors.errors) or self.probes.objects > 0 or seen
+
+    @property
+    def compared(self) -> list[tuple[str, float, float]]:
+        """Of what this task finds in the probes: name, largest error, what is allowed."""
+        probes, limit = self.probes, self.tolerances.probe
+        if self.task == Task.SEMANTIC.value:
+            return [("pixels of another class", probes.pixels, PIXEL_TOLERANCE)]
+        found = [("boxes", probes.box, limit), ("scores", probes.score, limit)]
+        if self.task == Task.INSTANCE.value:
+            found.append(("masks (1 - IoU)", probes.mask, MASK_TOLERANCE))
+        if self.task == Task.POSE.value:
+            found.append(("keypoints", probes.keypoint, limit))
+        return found
+
     def _probe_failures(self) -> list[str]:
-        limit, probes = self.tolerances.probe, self.probes
+        limit = self.tolerances.probe
         found = [
             f"output {name} differs by {error:.2g}, {limit:g} is allowed"
             for name, error in self.tensors.errors.items()
             if not error <= limit  # also what is no number
         ]
-        shares = (
-            ("boxes", probes.box, limit),
-            ("scores", probes.score, limit),
-            ("keypoints", probes.keypoint, limit),
-            ("masks (1 - IoU)", probes.mask, MASK_TOLERANCE),
-            ("pixels of another class", probes.pixels, PIXEL_TOLERANCE),
-        )
         found += [
             f"{name} of the probes differ by {error:.2g}, {most:g} is allowed"
-            for name, error, most in shares
+            for name, error, most in self.compared
             if not error <= most
         ]
-        if probes.unmatched_share > UNMATCHED_SHARE:
-            found.append(f"{probes.unmatched} objects of {probes.objects} in the probes have no partner")
+        if self.probes.unmatched_share > UNMATCHED_SHARE:
+            found.append(f"{self.probes.unmatched} objects of {self.probes.objects} in the probes have no partner")
         return found
 
 
 def page(certificate: Certificate) -> str:
     """``certificate.html``: one page, nothing loaded from elsewhere."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    values: dict[str, Any] = {"c": certificate, "mask_tolerance": MASK_TOLERANCE, "pixel_tolerance": PIXEL_TOLERANCE}
+    values: dict[str, Any] = {"c": certificate, "probes": certificate.compared}
     return environment.get_template("certificate.html.j2").render(**values)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmtrain.exporters.asked import check
 from mmtrain.exporters.certificate import Certificate
-from mmtrain.exporters.checks import check, input_shape
 from mmtrain.exporters.embedding import embedded
 from mmtrain.exporters.graphs.choose import graph_of
 from mmtrain.exporters.graphs.chosen import chosen
@@ -25,6 +25,7 @@ from mmtrain.exporters.probes import probe_images
 from mmtrain.exporters.progress import Say, silent
 from mmtrain.exporters.reference import Reference
 from mmtrain.exporters.runtime.predict_standalone import Predictor
+from mmtrain.exporters.shape import input_shape
 from mmtrain.exporters.validating import Images
 from mmtrain.exporters.verify import Candidate, verify
 from mmtrain.exporters.writing import FILES, INPUT, written

@@ -10,33 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_sdk.errors import ExportError, ResourceError
+from mmtrain.exporters.asked import check_machine
+from trainer_sdk.errors import ExportError
 
 Shape = tuple[int, int, int, int]
 GIB = 2**30
 
 
 def tensorrt_module() -> Any:
-    """The package.
-
-    Raises:
-        ResourceError: it is not installed, or there is no GPU to build for.
-    """
-    try:
-        trt = importlib.import_module("tensorrt")
-    except ImportError as error:
-        raise ResourceError(
-            "EXPORT_FORMAT=tensorrt needs TensorRT, which is not installed",
-            hint="install the tensorrt package that fits the GPU's driver, or use EXPORT_FORMAT=onnx",
-        ) from error
+    """The package. Raises: ResourceError: it is not installed, or there is no GPU to build for."""
     import torch
 
-    if not torch.cuda.is_available():
-        raise ResourceError(
-            "EXPORT_FORMAT=tensorrt needs the GPU that the engine is for, and there is none",
-            hint="run the job on that GPU, or use EXPORT_FORMAT=onnx and build the engine there",
-        )
-    return trt
+    check_machine("tensorrt", range(torch.cuda.device_count()))
+    return importlib.import_module("tensorrt")
 
 
 def write_tensorrt(

@@ -12,12 +12,12 @@ from converters.pose_files import sigmas_of
 from mmtrain.engine.messages import MessageWriter, Progressed
 from mmtrain.engine.model_of import LoadedModel, load_model
 from mmtrain.engine.serving import serve
+from mmtrain.exporters.asked import check_recipe
 from mmtrain.exporters.certificate import Certificate
 from mmtrain.exporters.export import Source, export
 from mmtrain.exporters.metadata import About
 from mmtrain.exporters.order import EXPORTED, FOLDER, Exported, ExportOrder
 from mmtrain.exporters.validating import Images
-from trainer_sdk.errors import ConfigError
 from trainer_sdk.workspace import write_json
 
 
@@ -35,11 +35,7 @@ def run(order: ExportOrder, work_dir: Path, writer: MessageWriter) -> None:
         class_names=wanted.class_names,
         keypoints=wanted.keypoints,
     )
-    if order.export_format not in loaded.recipe.exports:
-        raise ConfigError(
-            f"{loaded.recipe.name} is not exported to {order.export_format}",
-            hint=f"formats: {', '.join(loaded.recipe.exports) or 'none'}",
-        )
+    check_recipe(loaded.recipe.name, loaded.recipe.exports, order.export_format)
     certificate = export(
         source_of(loaded),
         order.config,

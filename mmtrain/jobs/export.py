@@ -12,10 +12,12 @@ from mmtrain.datasets.fetch import fetch, read_snapshot
 from mmtrain.datasets.preflight import preflight
 from mmtrain.display import Display
 from mmtrain.exporters.archive import CERTIFICATE, CERTIFICATE_PAGE, zipped
+from mmtrain.exporters.asked import check, check_machine, check_recipe
 from mmtrain.exporters.order import EXPORTED, FOLDER, Exported, ExportOrder
 from mmtrain.jobs.alone import let_worker_do
 from mmtrain.jobs.evaluate import facts_of, raise_if_unusable, source_of
 from mmtrain.machine import look_at_machine
+from mmtrain.recipes import load_recipe
 from trainer_sdk.errors import ExportError
 from trainer_sdk.jobspec import ExportSpec
 from trainer_sdk.model_events import ExportCompleted
@@ -38,9 +40,13 @@ def run(spec: ExportSpec, session: JobSession) -> ExportCompleted:
         session.log(note, level="WARNING")
     with session.step("check"), Display("checking", unit="models") as display:
         machine = look_at_machine(session.environ)
+        check(spec.config, spec.format)
+        check_machine(spec.format, machine.gpus)
         source = source_of(spec, session, "cpu")
-        task = spec.task or (facts_of(source, machine, session, display).task if spec.dataset else None)
-    validation = _validation_images(spec, task, session)
+        facts = facts_of(source, machine, session, display) if spec.dataset else None  # before data are moved for it
+        if facts:
+            check_recipe(facts.recipe, load_recipe(facts.recipe, facts.task).exports, spec.format)
+    validation = _validation_images(spec, facts.task if facts else None, session)
     shutil.rmtree(space.work / FOLDER, ignore_errors=True)
     order = ExportOrder(
         parent=os.getpid(),
@@ -63,8 +69,8 @@ def run(spec: ExportSpec, session: JobSession) -> ExportCompleted:
             f"the {spec.format} file is not the trained model: {'; '.join(exported.failures)}",
             hint=f"certificate.html says how it was compared; the file is kept at {where} for a look, not for use",
         )
-    facts = {"package": where, "package_bytes": size_bytes, "verdict": exported.verdict, "summary": exported.summary}
-    return ExportCompleted(output_s3_uri=where, file_size_bytes=exported.model_bytes, metadata=facts)
+    said = {"package": where, "package_bytes": size_bytes, "verdict": exported.verdict, "summary": exported.summary}
+    return ExportCompleted(output_s3_uri=where, file_size_bytes=exported.model_bytes, metadata=said)
 
 
 def _validation_images(spec: ExportSpec, task: Task | None, session: JobSession) -> tuple[Path, Path] | None:

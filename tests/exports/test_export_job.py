@@ -22,7 +22,7 @@ from tests.exports.alone import Alone
 from tests.exports.models import build
 
 EXPORT_S = 500.0
-LEAST = 0.25
+LEAST = 0.02
 CLASSES = ("circle", "square", "triangle")
 
 

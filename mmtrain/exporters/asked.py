@@ -1,13 +1,11 @@
-"""What a request asks of a model or a format that cannot honour it."""
+"""What a request asks that no model, no format or this machine can do. The parent imports this: no torch."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+from collections.abc import Sequence
 
-from mmtrain.exporters.certificate import Precision
-from mmtrain.exporters.graphs.graph import Graph
-from mmtrain.exporters.preprocessing import whole_cells
-from trainer_sdk.errors import ConfigError
+from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.model_configs import ExportConfig
 
 
@@ -18,7 +16,7 @@ def check(config: ExportConfig, export_format: str) -> None:
         ConfigError: every problem at once.
     """
     problems = []
-    precision: Precision = config.number_format
+    precision = config.number_format
     if config.raw_outputs and config.nms:
         problems.append("raw_outputs and nms: a file gives the one or the other")
     if config.nms and (config.dynamic_size or export_format == "torchscript"):
@@ -41,28 +39,30 @@ def check(config: ExportConfig, export_format: str) -> None:
         raise ConfigError.of_problems("EXPORT_CONFIG", problems)
 
 
-def input_shape(
-    pre: dict[str, Any], asked: tuple[int, int, int, int] | None, graph: Graph, config: ExportConfig
-) -> tuple[int, int, int, int]:
-    """(batch, 3, height, width) of the file: what was asked for, or one image of the model's own size.
-
-    Raises:
-        ConfigError: a size or a batch that the model cannot take.
+def check_machine(export_format: str, gpus: Sequence[object]) -> None:
     """
-    width, height = whole_cells(pre)
-    if asked and (asked[3], asked[2]) != (width, height):
-        raise ConfigError(
-            f"input_shape={list(asked)}: height and width must be multiples of {pre['size_multiple']}",
-            hint=f"{[asked[0], 3, height, width]} is the next",
+    Raises:
+        ResourceError: TensorRT is not installed, or the GPU that an engine is built for is not there.
+    """
+    if export_format != "tensorrt":
+        return
+    if importlib.util.find_spec("tensorrt") is None:
+        raise ResourceError(
+            "EXPORT_FORMAT=tensorrt needs TensorRT, which is not installed",
+            hint="install the tensorrt package that fits the GPU's driver, or use EXPORT_FORMAT=onnx",
         )
-    batch = asked[0] if asked else 1
-    if graph.one_image and (batch != 1 or config.dynamic_batch):
-        raise ConfigError(
-            "this model chooses its objects itself, one image at a time",
-            hint="set the batch of input_shape to 1, and leave axis 0 out of dynamic_axes",
+    if not gpus:
+        raise ResourceError(
+            "EXPORT_FORMAT=tensorrt needs the GPU that the engine is for, and there is none",
+            hint="run the job on that GPU, or use EXPORT_FORMAT=onnx and build the engine there",
         )
-    if graph.fixed_batch and config.dynamic_batch:
-        raise ConfigError(
-            "this model counts its images while it is written", hint="leave axis 0 out of dynamic_axes, set input_shape"
-        )
-    return batch, 3, height, width
+
+
+def check_recipe(name: str, formats: Sequence[str], export_format: str) -> None:
+    """
+    Raises:
+        ConfigError: the model is not exported to this format.
+    """
+    if export_format not in formats:
+        hint = f"formats: {', '.join(formats) or 'none'}"
+        raise ConfigError(f"{name} is not exported to {export_format}", hint=hint)
