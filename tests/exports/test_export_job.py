@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -123,3 +124,21 @@ def test_a_file_that_is_not_the_model_is_rejected(run_script: Any, s3: Any, chec
     assert any(key.startswith(f"rejected/exports/{JOB_ID}/") and key.endswith(".zip") for key in keys)
     assert not [key for key in keys if key.startswith("exports/")]
     assert orjson.loads((done.folder / "out" / "certificate.json").read_bytes())["verdict"] == "fail"
+
+
+def test_tensorrt_without_tensorrt_is_refused_before_anything_is_moved(run_script: Any, checkpoint: Path) -> None:
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("TensorRT is installed here")
+    nowhere = checkpoint.parent / "no data"
+    asked = environment(checkpoint, nowhere) | {"EXPORT_FORMAT": "tensorrt"}
+    done: ScriptRun = run_script(asked, script=ROOT / "export.py")
+    assert (done.exit_code, done.outcome["code"], done.outcome["phase"]) == (4, "ResourceError", "check")
+    assert "needs TensorRT, which is not installed" in done.outcome["message"]
+
+
+def test_what_a_format_cannot_do_is_refused_by_name(run_script: Any, checkpoint: Path) -> None:
+    asked = environment(checkpoint, None, fp16=True, raw_outputs=True, nms=True, workspace_size_gb=2)
+    done: ScriptRun = run_script(asked, script=ROOT / "export.py")
+    assert (done.exit_code, done.outcome["code"], done.outcome["phase"]) == (3, "ConfigError", "check")
+    for name in ("fp16", "raw_outputs and nms", "workspace_size_gb"):
+        assert name in done.outcome["message"]
