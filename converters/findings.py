@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from converters.geometry import XYWH
 from trainer_sdk.errors import DatasetError
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 
 Severity = Literal["blocks", "repaired", "warns", "info"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmtrain.choices import STRONG, augmentation
 from mmtrain.recipes import Recipe
-from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.tasks import Task
 
 OFF_BY_ONE = "MMPose draws a picture beyond the last one now and then, and ends"

@@ -29,8 +29,9 @@ from mmtrain.machine import look_at_machine
 from mmtrain.plan import make_plan
 from mmtrain.recipes import Recipe, all_recipes, load_recipe
 from mmtrain.request_check import check_request
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import TOOL_ERRORS, ConfigError, DatasetError, tell
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import TASK_ALIASES, Task
 

@@ -14,7 +14,7 @@ from mmtrain.capabilities import ALL, FRAMEWORKS, METRICS, recipes_of
 from mmtrain.choices import STRONG, task_problems
 from mmtrain.recipes import Recipe
 from mmtrain.versions import trainer_version
-from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.tasks import Task
 
 GROUPS: dict[str, tuple[str, ...]] = {

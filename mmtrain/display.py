@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from trainer_sdk.console import terminal
+from trainer_sdk.texts.console import terminal
 
 log = logging.getLogger("trainer")
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from trainer_sdk.nodes import ALONE, Nodes
+from trainer_sdk.request.nodes import ALONE, Nodes
 
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

@@ -10,8 +10,8 @@ from mmtrain import choices
 from mmtrain.augmentation import augmentation_problems
 from mmtrain.machine import Machine
 from mmtrain.recipes import Recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
 
 

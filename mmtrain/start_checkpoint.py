@@ -9,7 +9,7 @@ from mmtrain.checkpoint_file import MAX_BYTES, check_checkpoint_file, shown
 from mmtrain.weights import bucket_of
 from trainer_sdk.errors import CheckpointError
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MissingObject
+from trainer_sdk.storage.protocol import MissingObject
 
 INSTEAD = "correct CHECKPOINT_PATH, or leave it out to start from the published weights"
 

@@ -18,7 +18,8 @@ from mmtrain.checkpoint_file import MAX_BYTES
 from mmtrain.recipes import Recipe, Weights
 from trainer_sdk.errors import CheckpointError, NetworkError, ResourceError, disk_full
 from trainer_sdk.settings import Settings, StorageSettings
-from trainer_sdk.storage import MissingObject, Storage, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage
 from trainer_sdk.workspace import take_lock
 
 log = logging.getLogger("trainer")

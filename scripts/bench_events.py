@@ -30,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 
 from mmtrain.engine.messages import Iteration, MessageReader, MessageWriter  # noqa: E402
 from tests.doubles.backend import ContractBackend  # noqa: E402
-from trainer_sdk.backends import Backend, FileBackend  # noqa: E402
+from trainer_sdk.delivery.backends import Backend, FileBackend  # noqa: E402
+from trainer_sdk.delivery.http_backend import HttpBackend  # noqa: E402
+from trainer_sdk.delivery.outbox import Outbox  # noqa: E402
 from trainer_sdk.events import LogLine, Metrics, Progress  # noqa: E402
-from trainer_sdk.http_backend import HttpBackend  # noqa: E402
-from trainer_sdk.outbox import Outbox  # noqa: E402
 from trainer_sdk.workspace import write_json  # noqa: E402
 
 STATES: dict[str, Callable[[ContractBackend], None]] = {

@@ -30,7 +30,7 @@ from mmtrain import compat  # noqa: E402
 from mmtrain.datasets.shapes import write_shapes  # noqa: E402
 from mmtrain.datasets.stream import StreamedImages, open_stream  # noqa: E402
 from trainer_sdk.settings import Settings, StorageSettings  # noqa: E402
-from trainer_sdk.storage import open_storage  # noqa: E402
+from trainer_sdk.storage.opening import open_storage  # noqa: E402
 
 PREFIX = "datasets/bench-stream"
 AMPLE_BYTES = 10**11

@@ -23,11 +23,11 @@ from converters.findings import RULES  # noqa: E402
 from mmtrain.capabilities import ALL, capabilities, frameworks  # noqa: E402
 from mmtrain.config_schema import config_schema  # noqa: E402
 from scripts.errors_page import errors_page  # noqa: E402
-from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN  # noqa: E402
-from trainer_sdk.config_reading import ConfigForm  # noqa: E402
+from trainer_sdk.config.forms import EVALUATE, EXPORT, PREDICT, TRAIN  # noqa: E402
+from trainer_sdk.config.frozen import Size  # noqa: E402
+from trainer_sdk.config.reading import ConfigForm  # noqa: E402
 from trainer_sdk.environment import VARIABLES  # noqa: E402
 from trainer_sdk.errors import ERROR_TYPES, EXIT_UNDELIVERED  # noqa: E402
-from trainer_sdk.frozen import Size  # noqa: E402
 
 DOCS = ROOT / "docs"
 MODEL_JOBS = {"predict.py": PREDICT, "export.py (also EXPORT_CONFIG)": EXPORT, "evaluate.py": EVALUATE}

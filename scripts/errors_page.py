@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainer_sdk.errors import ERROR_TYPES, EXIT_UNDELIVERED, JobError
-from trainer_sdk.evidence import Evidence
+from trainer_sdk.failures.evidence import Evidence
 
 NAMED: tuple[tuple[str, str], ...] = (
     ("a value, a key, a model that does not exist, or values that do not go together", "ConfigError"),
@@ -119,7 +119,7 @@ def errors_page() -> Iterator[str]:
         "",
         "Judged by the types of exceptions, by errno and CUDA's numbers, by the signal that ended a process and by the",
         "cgroup's counters (v2 and v1); never by words of ours. Words of others are read where they say it in no other",
-        "way: `mmtrain/engine/upstream_words.py`, `trainer_sdk/s3_errors.py`.",
+        "way: `mmtrain/engine/upstream_words.py`, `trainer_sdk/storage/s3_errors.py`.",
         "",
         "| what happened | error |",
         "|---|---|",

@@ -9,7 +9,7 @@ import pytest
 
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.request import read_train_spec
+from trainer_sdk.request.reading import read_train_spec
 
 LEAST = {"JOB_ID": "123", "MODEL_NAME": "rtmdet_tiny", "DATASET_ID": "ds_abc"}
 

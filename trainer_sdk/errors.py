@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 
 EXIT_UNDELIVERED = 2
 """The work is done but the backend does not know: a rerun of the same JOB_ID delivers it and trains nothing."""
@@ -57,7 +57,7 @@ class JobError(Exception):
         self.message = message
         self.hint = hint
         self.facts: dict[str, Any] = {}
-        """What only the place knows where it happened: fields of `trainer_sdk.evidence.Evidence`."""
+        """What only the place knows where it happened: fields of `trainer_sdk.failures.evidence.Evidence`."""
         if retryable is not None:
             self.retryable = retryable
 

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer_sdk.console import set_up_logging
+from trainer_sdk.delivery.http_backend import HttpBackend
+from trainer_sdk.delivery.journal import read_events
+from trainer_sdk.delivery.outbox import EVENTS, Outbox
+from trainer_sdk.delivery.undelivered import forget_undelivered
 from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, JobError, ResourceError
-from trainer_sdk.http_backend import HttpBackend
-from trainer_sdk.journal import read_events
-from trainer_sdk.outbox import EVENTS, Outbox
 from trainer_sdk.settings import Settings, settings_problems
-from trainer_sdk.undelivered import forget_undelivered
+from trainer_sdk.texts.console import set_up_logging
 from trainer_sdk.workspace import LOCK, take_lock
 
 log = logging.getLogger("trainer")

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-from trainer_sdk.backends import Backend, FileBackend, Unavailable
-from trainer_sdk.console import set_up_logging
+from trainer_sdk.delivery.backends import Backend, FileBackend, Unavailable
+from trainer_sdk.delivery.http_backend import HttpBackend
+from trainer_sdk.delivery.outbox import Outbox
+from trainer_sdk.delivery.undelivered import forget_undelivered, keep_undelivered
 from trainer_sdk.errors import (
     EXIT_UNDELIVERED,
     ConfigError,
@@ -27,14 +29,10 @@ from trainer_sdk.errors import (
     TimeLimitReached,
 )
 from trainer_sdk.events import Event, LogLine, Progress
-from trainer_sdk.evidence import Evidence, Observer
-from trainer_sdk.heartbeat import FILE, Heartbeat
-from trainer_sdk.http_backend import HttpBackend
+from trainer_sdk.failures.evidence import Evidence, Observer
 from trainer_sdk.jobspec import JobSpec
-from trainer_sdk.kinds import Kind, folder_of, job_id_of
-from trainer_sdk.nodes import ALONE, Nodes, read_nodes, unclear_nodes
-from trainer_sdk.outbox import Outbox
-from trainer_sdk.outcome import (
+from trainer_sdk.lifecycle.heartbeat import FILE, Heartbeat
+from trainer_sdk.lifecycle.outcome import (
     Outcome,
     Status,
     as_job_error,
@@ -43,15 +41,17 @@ from trainer_sdk.outcome import (
     unusable_folder,
     worker_traceback_of,
 )
-from trainer_sdk.printable import printable
-from trainer_sdk.redaction import Redaction
-from trainer_sdk.request import read_spec
+from trainer_sdk.lifecycle.voices import HAS_LOG_PAGE, Failure, failed, started
+from trainer_sdk.lifecycle.watching import Watch
+from trainer_sdk.request.kinds import Kind, folder_of, job_id_of
+from trainer_sdk.request.nodes import ALONE, Nodes, read_nodes, unclear_nodes
+from trainer_sdk.request.reading import read_spec
 from trainer_sdk.settings import Settings
 from trainer_sdk.stopping import OURS, SIGNALS, Part, Stop, Wakeups, let_signals_through
 from trainer_sdk.tasks import Task
-from trainer_sdk.undelivered import forget_undelivered, keep_undelivered
-from trainer_sdk.voices import HAS_LOG_PAGE, Failure, failed, started
-from trainer_sdk.watching import Watch
+from trainer_sdk.texts.console import set_up_logging
+from trainer_sdk.texts.printable import printable
+from trainer_sdk.texts.redaction import Redaction
 from trainer_sdk.workspace import Workspace, write_json
 
 log = logging.getLogger("trainer")

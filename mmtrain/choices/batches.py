@@ -8,8 +8,8 @@ import math
 from mmtrain.choices.decided import Decided, asked_or
 from mmtrain.datasets.profile import DatasetProfile
 from mmtrain.recipes import Recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
 
 MOST_TIMES = 4

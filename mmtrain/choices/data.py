@@ -6,8 +6,8 @@ from mmtrain.choices.decided import Decided, asked_or
 from mmtrain.datasets.profile import DatasetProfile
 from mmtrain.datasets.recommend import recommend_imgsz
 from mmtrain.recipes import Recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import TrainConfig
 
 AUGMENTATIONS = (
     "mosaic", "mixup", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "random_crop",

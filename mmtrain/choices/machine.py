@@ -6,8 +6,8 @@ from typing import Literal
 
 from mmtrain.choices.decided import Decided, stated
 from mmtrain.machine import Machine
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
 
 SHM_PER_WORKER_BYTES = 64 * 2**20

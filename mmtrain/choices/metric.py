@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mmtrain.choices.decided import Decided
 from mmtrain.recipes import Recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError, JobError
-from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
 
 _BOXES = {

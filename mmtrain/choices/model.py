@@ -8,8 +8,9 @@ from mmtrain.checkpoint_file import shown
 from mmtrain.choices.decided import Decided, asked_or, stated
 from mmtrain.choices.schedule import schedule_problems
 from mmtrain.recipes import Recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import TrainConfig, TrainSpec
+from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.tasks import Task
 
 NO_WEIGHTS = "none"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mmtrain.choices.decided import Decided, asked_or
 from mmtrain.recipes import Recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import TrainConfig
 
 WEIGHT_DECAY = {"SGD": 1e-4, "Adam": 0.0, "AdamW": 0.05}
 """Usual values: what is right for AdamW's decoupled decay is far too strong for the L2 of the other two."""

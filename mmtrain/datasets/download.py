@@ -18,8 +18,8 @@ import orjson
 from mmtrain.datasets.cache import RECORD, files_below
 from trainer_sdk.aside import each
 from trainer_sdk.errors import DatasetError, NetworkError, ResourceError, disk_full
-from trainer_sdk.partfile import PART_SUFFIX
-from trainer_sdk.storage import MissingObject, Storage, StoredObject
+from trainer_sdk.storage.partfile import PART_SUFFIX
+from trainer_sdk.storage.protocol import MissingObject, Storage, StoredObject
 from trainer_sdk.workspace import write_atomically
 
 THREADS = 64

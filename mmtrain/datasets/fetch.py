@@ -32,10 +32,11 @@ from mmtrain.datasets.download import Report, download, naming_write_errors, out
 from mmtrain.datasets.locate import key_of, locate_images, locate_labels, locate_masks
 from mmtrain.datasets.source import BucketSource, FolderSource, Source
 from trainer_sdk.errors import DatasetError
+from trainer_sdk.failures.preconditions import lack_of_disk
 from trainer_sdk.jobspec import DatasetRef
-from trainer_sdk.preconditions import lack_of_disk
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MissingObject, Storage, StoredObject, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage, StoredObject
 from trainer_sdk.tasks import Task
 
 NOTHING: Mapping[str, int] = MappingProxyType({})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from converters import DiceDataset, image_key_candidates
 from converters.layout import extra_files, file_name_problem, mask_key_candidates
 from mmtrain.datasets.cache import MARKER, RECORD
-from trainer_sdk.partfile import PART_SUFFIX
+from trainer_sdk.storage.partfile import PART_SUFFIX
 from trainer_sdk.tasks import Task
 
 ELSEWHERE = ".elsewhere/"

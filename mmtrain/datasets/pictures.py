@@ -9,7 +9,7 @@ from typing import Protocol
 from mmtrain.datasets.stream import ImageStream, StreamedImages, open_stream
 from trainer_sdk.errors import DatasetError
 from trainer_sdk.settings import StorageSettings
-from trainer_sdk.storage import MAX_READ_BYTES
+from trainer_sdk.storage.protocol import MAX_READ_BYTES
 
 
 class Pictures(Protocol):

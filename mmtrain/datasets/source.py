@@ -10,7 +10,7 @@ from typing import Protocol
 
 from trainer_sdk.aside import each
 from trainer_sdk.errors import DatasetError
-from trainer_sdk.storage import MissingObject, Storage, StoredObject
+from trainer_sdk.storage.protocol import MissingObject, Storage, StoredObject
 
 READERS = 32
 MAX_DOCUMENT_BYTES = 4 * 10**9

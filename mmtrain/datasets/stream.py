@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from mmtrain.datasets.image_cache import ImageCache
 from trainer_sdk.errors import DatasetError, NetworkError
 from trainer_sdk.settings import StorageSettings
-from trainer_sdk.storage import MissingObject, Storage, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage
 
 SCHEME = "s3://"
 ELSEWHERE = "/.elsewhere/"

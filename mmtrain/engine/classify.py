@@ -15,10 +15,10 @@ from typing import Any
 
 from mmtrain.engine import upstream_words
 from mmtrain.machine import SHM, peak_rss_bytes
-from trainer_sdk import os_errors
-from trainer_sdk.cgroup import oom_kill_count
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
-from trainer_sdk.redaction import Redaction
+from trainer_sdk.failures import os_errors
+from trainer_sdk.failures.cgroup import oom_kill_count
+from trainer_sdk.texts.redaction import Redaction
 
 GPU_HINT = "halve batch, or lower imgsz"
 MEMORY_HINT = "lower batch, imgsz or workers"

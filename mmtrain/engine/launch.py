@@ -21,7 +21,6 @@ from mmtrain.engine import upstream_words
 from mmtrain.engine.messages import Done, Finished, FitStarted, MessageReader, News, Predicting
 from mmtrain.engine.order import EARLIER_LOG, ERROR, LOG, MESSAGES, STOP
 from mmtrain.engine.watchdog import Watchdog
-from trainer_sdk.cgroup import oom_kill_count
 from trainer_sdk.errors import (
     ERROR_TYPES,
     FrameworkError,
@@ -31,9 +30,10 @@ from trainer_sdk.errors import (
     ResourceError,
     disk_full,
 )
-from trainer_sdk.nodes import ALONE, Nodes, without_launchers
-from trainer_sdk.redaction import hides
+from trainer_sdk.failures.cgroup import oom_kill_count
+from trainer_sdk.request.nodes import ALONE, Nodes, without_launchers
 from trainer_sdk.stopping import Stop
+from trainer_sdk.texts.redaction import hides
 
 Last = TypeVar("Last", Finished, Done)
 

@@ -31,8 +31,9 @@ from mmtrain.engine.start import classes_of, fitting
 from mmtrain.machine import Machine
 from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import Recipe, load_recipe
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import CheckpointError, ConfigError
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
 from trainer_sdk.tasks import Task
 
 SHOWN_NAMES = 5

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mmtrain.config.files import DatasetFiles
 from mmtrain.plan import TrainPlan
-from trainer_sdk.nodes import PATIENCE_S
+from trainer_sdk.request.nodes import PATIENCE_S
 from trainer_sdk.tasks import Task
 
 ORDER = "worker.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.model_configs import ExportConfig
 
 
 def check(config: ExportConfig, export_format: str) -> None:

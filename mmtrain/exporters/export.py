@@ -29,8 +29,8 @@ from mmtrain.exporters.shape import input_shape
 from mmtrain.exporters.validating import Images
 from mmtrain.exporters.verify import Candidate, verify
 from mmtrain.exporters.writing import FILES, INPUT, written
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.model_configs import ExportConfig
 from trainer_sdk.tasks import Task
 
 PACKAGES = {

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.model_configs import ExportConfig
 
 HONOURED = {
     "dense": {"conf", "iou", "max_det", "nms"},

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mmtrain.engine.order import AloneOrder, ModelSource
-from trainer_sdk.model_configs import ExportConfig
+from trainer_sdk.config.model_jobs import ExportConfig
 
 EXPORTED = "exported.json"
 FOLDER = "package"

@@ -6,8 +6,8 @@ from typing import Any
 
 from mmtrain.exporters.graphs.graph import Graph
 from mmtrain.exporters.preprocessing import whole_cells
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.model_configs import ExportConfig
 
 
 def input_shape(

@@ -21,8 +21,8 @@ from mmtrain.exporters.simplify import simplified
 from mmtrain.exporters.tensorrt_file import write_tensorrt
 from mmtrain.exporters.torchscript_file import write_torchscript
 from mmtrain.exporters.validating import Images
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError, ExportError
-from trainer_sdk.model_configs import ExportConfig
 
 INPUT = "input"
 FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript", "openvino": "model.xml", "tensorrt": "model.engine"}

@@ -10,7 +10,7 @@ from trainer_sdk.events import Numbers
 from trainer_sdk.jobspec import EvaluateSpec
 from trainer_sdk.model_events import TestRunCompleted
 from trainer_sdk.session import JobSession
-from trainer_sdk.storage import open_storage
+from trainer_sdk.storage.opening import open_storage
 from trainer_sdk.workspace import Workspace
 
 PRIMARY = {

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mmtrain.engine.messages import EpochEnd, Iteration, News, parse_news
 from mmtrain.engine.order import LOG, MESSAGES
-from trainer_sdk.evidence import LastIteration, last_lines
+from trainer_sdk.failures.evidence import LastIteration, last_lines
 from trainer_sdk.workspace import Workspace
 
 LAST_ITERATIONS = 20
@@ -21,7 +21,7 @@ TAIL_BYTES = 2**20
 
 
 def seen_in(space: Workspace) -> Mapping[str, Any]:
-    """Fields of `trainer_sdk.evidence.Evidence`, from the job's folder."""
+    """Fields of `trainer_sdk.failures.evidence.Evidence`, from the job's folder."""
     found: dict[str, Any] = {"worker_log": last_lines(space.work / LOG)}
     return found | _plan(space.path("plan.json")) | _course(space.work / MESSAGES)
 

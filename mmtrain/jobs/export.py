@@ -22,7 +22,7 @@ from trainer_sdk.errors import ExportError
 from trainer_sdk.jobspec import ExportSpec
 from trainer_sdk.model_events import ExportCompleted
 from trainer_sdk.session import JobSession
-from trainer_sdk.storage import open_storage
+from trainer_sdk.storage.opening import open_storage
 from trainer_sdk.tasks import Task
 
 REJECTED = "rejected"

@@ -15,7 +15,7 @@ from mmtrain.start_checkpoint import obtain_checkpoint
 from mmtrain.weights import obtain_weights
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.request import UsablePart
+from trainer_sdk.request.reading import UsablePart
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 

@@ -12,7 +12,7 @@ from mmtrain.weights import bucket_of, obtain_weights
 from trainer_sdk.errors import CheckpointError
 from trainer_sdk.jobspec import ModelJobSpec
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MissingObject
+from trainer_sdk.storage.protocol import MissingObject
 
 METADATA = "metadata.json"
 PACKAGE = "package"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mmtrain.choices import shm_of_a_loader
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe
-from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.config.train import TrainConfig
 
 FLOAT_BYTES = 4
 OPTIMIZER_STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}

@@ -8,7 +8,7 @@ from mmtrain.predicting.flow import in_order
 from mmtrain.predicting.writers import PREDICTIONS
 from trainer_sdk.jobspec import PredictSpec
 from trainer_sdk.session import JobSession
-from trainer_sdk.storage import open_storage
+from trainer_sdk.storage.opening import open_storage
 
 UPLOADS = 8
 """At a time: most of them are small and wait for the storage."""

@@ -21,7 +21,9 @@ from mmtrain.jobs.memory import MEMORY
 from trainer_sdk.errors import CheckpointError
 from trainer_sdk.session import JobSession
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import LocalStorage, MissingObject, Storage, open_storage
+from trainer_sdk.storage.local import LocalStorage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage
 from trainer_sdk.workspace import fingerprint, write_json
 
 RECORD = "progress.json"

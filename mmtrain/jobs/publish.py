@@ -15,7 +15,7 @@ from mmtrain.versions import versions
 from trainer_sdk.events import Completed, Metrics, Numbers, Validation
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
-from trainer_sdk.storage import open_storage
+from trainer_sdk.storage.opening import open_storage
 from trainer_sdk.workspace import Workspace, fingerprint, write_json
 
 # Name in the storage -> file in the job folder; checkpoints are .pt there whatever they are called here (contract 5).

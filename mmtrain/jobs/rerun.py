@@ -12,7 +12,8 @@ from trainer_sdk.errors import ConfigError, NetworkError
 from trainer_sdk.events import Completed
 from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
-from trainer_sdk.storage import MissingObject, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject
 
 RECORD = "completed.json"
 

@@ -18,7 +18,7 @@ from mmtrain.metrics import ui_metrics
 from mmtrain.reports.comparison import JobSummary, Speed
 from mmtrain.reports.formats import is_double
 from mmtrain.reports.models import Curves, Metrics, ValidationPoint
-from trainer_sdk.outcome import Outcome
+from trainer_sdk.lifecycle.outcome import Outcome
 
 JOB_FILES = ("job.json", "outcome.json", "plan.json")
 """Any of them makes a folder a job's."""

@@ -12,8 +12,7 @@ from mmtrain.machine import Machine
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe
 from trainer_sdk.errors import JobError, NetworkError
-from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.preconditions import (
+from trainer_sdk.failures.preconditions import (
     lack_of,
     lack_of_disk,
     raise_together,
@@ -21,6 +20,7 @@ from trainer_sdk.preconditions import (
     unwritable,
     unwritable_storage,
 )
+from trainer_sdk.jobspec import TrainSpec
 from trainer_sdk.session import JobSession
 
 DISK_HINT = "free space, set WORKSPACE_DIR to a larger volume, or lower checkpoint_keep_max"

@@ -28,7 +28,7 @@ from mmtrain.plan import make_plan
 from trainer_sdk.errors import NetworkError
 from trainer_sdk.events import Completed, Metrics
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.request import RefusedTraining
+from trainer_sdk.request.reading import RefusedTraining
 from trainer_sdk.session import JobSession
 
 

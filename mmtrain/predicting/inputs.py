@@ -16,7 +16,8 @@ import orjson
 from mmtrain.predicting.found import Box, Item
 from trainer_sdk.errors import ConfigError, DatasetError
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MissingObject, Storage, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage
 
 SCHEME = "s3://"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

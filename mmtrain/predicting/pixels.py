@@ -15,7 +15,7 @@ import numpy as np
 from mmtrain.predicting.found import FRAME_MARK, Bgr, Item
 from mmtrain.predicting.inputs import SCHEME, Entry, Places, is_video, numbered, split_address
 from trainer_sdk.errors import DatasetError
-from trainer_sdk.storage import MissingObject
+from trainer_sdk.storage.protocol import MissingObject
 
 
 class Pending(NamedTuple):

@@ -17,7 +17,7 @@ from mmtrain.reports.drawing import Skeleton, drawn, font_of, jpeg, painted, rea
 from mmtrain.reports.palette import class_color
 from mmtrain.reports.semantic import read_indices
 from mmtrain.shown import Shown, ShownPicture, read_shown
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 from trainer_sdk.workspace import write_atomically
 
 SHEET_TILE = 320  # pixels, the longest side of a picture on the contact sheet

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmtrain.reports.coco_metrics import Annotation
 from mmtrain.reports.matching import as_rle
 from mmtrain.reports.palette import class_color, rgb
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), RGB."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mmtrain.reports.models import Evaluation
 from mmtrain.reports.palette import COLORS, class_color
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 
 DPI = 120
 MOST_NAMES = 40

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmtrain.reports.models import Curves, ErrorKind, Metrics, PrCurves
 from mmtrain.reports.palette import COLORS, class_color
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 STYLE: dict[Any, Any] = {

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tests.doubles.backend import ContractBackend
 from trainer_sdk import events
-from trainer_sdk.http_backend import HttpBackend
+from trainer_sdk.delivery.http_backend import HttpBackend
 from trainer_sdk.tasks import Task
 
 numbers = st.one_of(st.none(), st.floats(), st.integers(), st.just(10**400), st.just(float("1e400")))

@@ -19,7 +19,7 @@ from tests.doubles.s3 import DATASETS, S3Double
 from trainer_sdk.errors import DatasetError, NetworkError, ResourceError
 from trainer_sdk.jobspec import DatasetRef
 from trainer_sdk.settings import Settings, settings_problems
-from trainer_sdk.storage import open_storage
+from trainer_sdk.storage.opening import open_storage
 from trainer_sdk.tasks import Task
 
 PREFIX = "datasets/d/"
@@ -58,7 +58,7 @@ def proxy(s3: S3Double) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def fetched(s3: S3Double, proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fetch]:
     """``fetched(ref=REF, task=..., download_images=..., **environ)``: one job's fetch, through the proxy."""
-    monkeypatch.setattr("trainer_sdk.s3.PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("trainer_sdk.storage.s3.PAUSES_S", (0.0, 0.0, 0.0))
 
     def call(
         ref: DatasetRef = REF, *, task: Task = Task.DETECTION, download_images: bool = True, **environ: str
@@ -191,7 +191,7 @@ def test_every_node_sees_the_same_images_in_the_same_order(
         page = storage._page_of_boto(prefix, after)
         return page._replace(objects=page.objects[::-1])
 
-    monkeypatch.setattr("trainer_sdk.s3.S3Storage._page_of_obstore", backwards)
+    monkeypatch.setattr("trainer_sdk.storage.s3.S3Storage._page_of_obstore", backwards)
     other_node = fetched(DATASET_CACHE_DIR=str(tmp_path / "other"))
     assert list(other_node.image_paths.items()) == list(first.image_paths.items())
     assert other_node.sha256 == first.sha256
@@ -316,7 +316,7 @@ def test_a_cache_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number), "a.jpg")
 
-    monkeypatch.setattr("trainer_sdk.partfile.PartFile.write", refuse)
+    monkeypatch.setattr("trainer_sdk.storage.partfile.PartFile.write", refuse)
     with pytest.raises(error, match=text):
         fetched()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer_sdk import heartbeat
 from trainer_sdk.events import Event, Metrics, Progress, Started
-from trainer_sdk.heartbeat import Heartbeat
+from trainer_sdk.lifecycle import heartbeat
+from trainer_sdk.lifecycle.heartbeat import Heartbeat
 
 
 def until(true: Callable[[], object]) -> None:

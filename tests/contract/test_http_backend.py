@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from tests.doubles.backend import ContractBackend
 from tests.doubles.rude_backend import Request, RudeBackend, plain
 from tests.doubles.tls import private_authority
-from trainer_sdk import http_backend
-from trainer_sdk.backends import Rejected, Unavailable
 from trainer_sdk.callback import CallbackSettings, callback_problems
-from trainer_sdk.http_backend import HttpBackend
+from trainer_sdk.delivery import http_backend
+from trainer_sdk.delivery.backends import Rejected, Unavailable
+from trainer_sdk.delivery.http_backend import HttpBackend
 from trainer_sdk.settings import Settings, settings_problems
 
 PROGRESS = "/training/jobs/123/callback/progress"
@@ -287,7 +287,7 @@ def test_two_tokens_are_one_too_many() -> None:
 def test_the_http_library_does_not_log_what_we_send(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore"):
-        caplog.set_level(logging.WARNING, logger=name)  # as trainer_sdk.console sets them
+        caplog.set_level(logging.WARNING, logger=name)  # as trainer_sdk.texts.console sets them
     with RudeBackend(plain(200)) as server:
         send(server.url, CallbackSettings(token=SecretStr("t0ken"), secret=SecretStr("s3cret")))
     assert "t0ken" not in caplog.text

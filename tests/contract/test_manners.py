@@ -12,12 +12,12 @@ import orjson
 import pytest
 
 from tests.doubles.backend import ContractBackend
-from trainer_sdk import log_rows, patience
 from trainer_sdk.callback import CallbackSettings
+from trainer_sdk.delivery import log_rows, patience
+from trainer_sdk.delivery.http_backend import HttpBackend
+from trainer_sdk.delivery.journal import read_events
+from trainer_sdk.delivery.outbox import Outbox
 from trainer_sdk.events import Completed, Event, Failed, LogLine, Metrics, Progress, Started, Validation
-from trainer_sdk.http_backend import HttpBackend
-from trainer_sdk.journal import read_events
-from trainer_sdk.outbox import Outbox
 from trainer_sdk.tasks import Task
 
 COMPLETED = Completed(total_epochs_completed=1, final_metrics=Metrics(accuracy=0.5))
@@ -379,7 +379,7 @@ def test_what_is_sent_is_on_the_disk_before(
     """The disk is asked in order and before the backend; many events may share one wait."""
     order: list[str] = []
     disk = SimpleNamespace(fsync=lambda number: (time.sleep(0.05), order.append("disk")))
-    monkeypatch.setattr("trainer_sdk.journal.os", disk)
+    monkeypatch.setattr("trainer_sdk.delivery.journal.os", disk)
     delivered = HttpBackend.deliver
 
     def deliver(self: HttpBackend, route: str, *rest: Any) -> None:

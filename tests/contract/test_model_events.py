@@ -13,8 +13,8 @@ from tests.contract.test_backend_double import send
 from tests.contract.test_events import counts, mappings, numbers, paths, texts
 from tests.doubles.backend import ContractBackend
 from trainer_sdk import model_events
+from trainer_sdk.delivery.http_backend import HttpBackend
 from trainer_sdk.events import Event
-from trainer_sdk.http_backend import HttpBackend
 from trainer_sdk.model_events import InferenceCompleted, InferenceRow, Prediction, rows_in_pieces
 
 times = st.floats(0) | st.none() | st.just(float("nan"))

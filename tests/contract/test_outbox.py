@@ -12,14 +12,14 @@ import orjson
 import pytest
 
 from tests.doubles.backend import ContractBackend
-from trainer_sdk import log_rows, patience
-from trainer_sdk import outbox as outbox_module
-from trainer_sdk.backends import FileBackend, Unavailable
 from trainer_sdk.callback import CallbackSettings
+from trainer_sdk.delivery import log_rows, patience
+from trainer_sdk.delivery import outbox as outbox_module
+from trainer_sdk.delivery.backends import FileBackend, Unavailable
+from trainer_sdk.delivery.http_backend import HttpBackend
+from trainer_sdk.delivery.journal import read_events
+from trainer_sdk.delivery.outbox import Outbox
 from trainer_sdk.events import Completed, Failed, LogLine, Metrics, Started, Validation
-from trainer_sdk.http_backend import HttpBackend
-from trainer_sdk.journal import read_events
-from trainer_sdk.outbox import Outbox
 from trainer_sdk.tasks import Task
 
 COMPLETED = Completed(total_epochs_completed=1, final_metrics=Metrics())

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import JobScript, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
 from tests.unit.test_request_kinds import PLATFORM
-from trainer_sdk.kinds import Kind
+from trainer_sdk.request.kinds import Kind
 
 RunJob = Callable[..., ScriptRun]
 

@@ -23,7 +23,8 @@ from tests.doubles.s3 import CHECKPOINTS, DATASETS, S3Double
 from tests.doubles.tls import private_authority
 from trainer_sdk.errors import ConfigError, JobError, NetworkError
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MissingObject, Storage, content_type, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage, content_type
 
 
 @pytest.fixture(params=["s3", "folder"])
@@ -211,8 +212,8 @@ def proxy(s3: S3Double) -> Iterator[FaultyProxy]:
 @pytest.fixture(params=["obstore", "boto3"])
 def far(request: pytest.FixtureRequest, s3: S3Double, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """The data set bucket behind the proxy, with one object, by either library."""
-    monkeypatch.setattr("trainer_sdk.s3.obstore_lives", lambda: request.param == "obstore")
-    monkeypatch.setattr("trainer_sdk.s3.PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("trainer_sdk.storage.s3.obstore_lives", lambda: request.param == "obstore")
+    monkeypatch.setattr("trainer_sdk.storage.s3.PAUSES_S", (0.0, 0.0, 0.0))
     s3.put(DATASETS, KEY, BODY)
     return open_storage(Settings.from_env(proxy.environment(s3.environment())).datasets)
 
@@ -308,7 +309,8 @@ def test_threads_and_forked_children_share_a_storage(s3: S3Double) -> None:
 def test_the_first_read_may_be_in_a_forked_child(s3: S3Double) -> None:
     s3.put(DATASETS, KEY, BODY)
     program = (
-        "import os, sys; from trainer_sdk.settings import Settings; from trainer_sdk.storage import open_storage\n"
+        "import os, sys; from trainer_sdk.settings import Settings\n"
+        "from trainer_sdk.storage.opening import open_storage\n"
         "storage = open_storage(Settings.from_env(os.environ).datasets)\n"
         "if os.fork() == 0: os._exit(17 if len(storage.read(sys.argv[1])) else 1)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))"
@@ -323,7 +325,7 @@ def test_the_first_read_may_be_in_a_forked_child(s3: S3Double) -> None:
 def test_https_with_an_authority_of_ones_own(
     s3: S3Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
-    monkeypatch.setattr("trainer_sdk.s3.obstore_lives", lambda: library == "obstore")
+    monkeypatch.setattr("trainer_sdk.storage.s3.obstore_lives", lambda: library == "obstore")
     s3.put(DATASETS, KEY, BODY)
     authority, context = private_authority(tmp_path)
     with FaultyProxy(s3.endpoint, context) as proxy:

@@ -16,7 +16,7 @@ from mmtrain.exporters.graphs import dense
 from mmtrain.exporters.runtime import predict_standalone
 from mmtrain.recipes import load_recipe
 from tests.exports.sources import small_probes, source_of
-from trainer_sdk.model_configs import ExportConfig
+from trainer_sdk.config.model_jobs import ExportConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from mmtrain.exporters.export import export
 from mmtrain.recipes import Recipe, all_recipes
 from tests.exports.sources import SMALL, small_probes, source_of
 from tests.exports.table import Row
-from trainer_sdk.model_configs import ExportConfig
+from trainer_sdk.config.model_jobs import ExportConfig
 
 ALONE = 0.05
 """Share of objects without a partner that chance may leave: untrained models see hundreds of boxes with like scores."""

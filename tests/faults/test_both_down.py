@@ -21,11 +21,11 @@ from tests.doubles.s3 import CHECKPOINTS, S3Double
 from tests.faults.conftest import Seen
 from tests.unit.test_progress import Stopped, checkpoint
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import open_storage
+from trainer_sdk.storage.opening import open_storage
 
 EPOCHS, DOWN_S = 6, 12.0
 STORY = f"""
-    from trainer_sdk.storage import open_storage
+    from trainer_sdk.storage.opening import open_storage
     storage = open_storage(session.settings.checkpoints)
     assert list(storage.objects("checkpoints/123/")) == []
     for epoch in range(1, {EPOCHS} + 1):

@@ -28,7 +28,8 @@ from tests.faults.test_storage_reading import SPOILT, of_images
 from tests.faults.test_storage_writing import KEY, KINDS, SIZES, a_file, of_upload
 from trainer_sdk.errors import NetworkError
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import Storage, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import Storage
 from trainer_sdk.tasks import Task
 
 NAMES = [f"{number:02}.jpg" for number in range(20)]

@@ -76,7 +76,7 @@ def test_in_the_download(
 
 
 UPLOADS = """
-    from trainer_sdk.storage import open_storage
+    from trainer_sdk.storage.opening import open_storage
     from pathlib import Path
     Path("large.pth").write_bytes(b"x" * 20_000_000)
     with session.step("publish"):

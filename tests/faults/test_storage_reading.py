@@ -111,7 +111,7 @@ def test_spoilt_requests(
     when: Callable[[Request], bool],
     times: int,
 ) -> None:
-    monkeypatch.setattr("trainer_sdk.s3_clients.READ_TIMEOUT_S", 1)
+    monkeypatch.setattr("trainer_sdk.storage.s3_clients.READ_TIMEOUT_S", 1)
     network.fail(fault, when=when, times=times)
     found = fetched()
     recovery_s = network.since_last_fault_s()

@@ -16,7 +16,8 @@ from tests.faults.conftest import Seen
 from tests.faults.test_storage_reading import REFUSALS, SPOILT, Spoilt
 from trainer_sdk.errors import NetworkError
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MissingObject, Storage, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject, Storage
 
 KEY = "checkpoints/123/best.pt"
 SIZES = {"one piece": 60_000, "three parts": 20_000_000}
@@ -69,7 +70,7 @@ def test_spoilt_uploads(
     fault: Fault,
     size_bytes: int,
 ) -> None:
-    monkeypatch.setattr("trainer_sdk.s3_clients.READ_TIMEOUT_S", 1)
+    monkeypatch.setattr("trainer_sdk.storage.s3_clients.READ_TIMEOUT_S", 1)
     file = a_file(tmp_path, size_bytes)
     network.fail(fault, when=of_upload, times=TIMES)
     assert storage_behind(network, s3).upload(file, KEY) == f"s3://{CHECKPOINTS}/{KEY}"

@@ -18,10 +18,10 @@ import pytest
 from tests.conftest import ROOT, JobScript, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
 from tests.faults.conftest import Seen
-from trainer_sdk import log_rows
-from trainer_sdk.backends import FileBackend
+from trainer_sdk.delivery import log_rows
+from trainer_sdk.delivery.backends import FileBackend
+from trainer_sdk.delivery.outbox import Outbox
 from trainer_sdk.events import LogLine, Started
-from trainer_sdk.outbox import Outbox
 from trainer_sdk.workspace import LOCK, take_lock
 
 WORK = """

@@ -30,7 +30,8 @@ from tests.matrix.heads import BY_CLASSES, BY_POINTS, Outputs, class_layers, exp
 from tests.matrix.rows import NEGATIVES, POSITIVES, ROWS, Drawn, prepare
 from tests.unit.test_plan import CPU
 from tests.unit.test_recipes import COUNTS
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.config.train import TrainConfig
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
 from trainer_sdk.tasks import Task
 
 REQUEST: dict[str, Any] = {"epochs": 1, "batch": 2, "pretrained": False, "workers": 0, "device": "cpu", "mosaic": 0}

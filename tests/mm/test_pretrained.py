@@ -19,7 +19,8 @@ from mmtrain.plan import make_plan
 from mmtrain.recipes import load_recipe
 from tests.conftest import ROOT
 from tests.unit.test_plan import CPU
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.config.train import TrainConfig
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace

@@ -12,7 +12,7 @@ from mmtrain.config.words import pipeline_in_words
 from mmtrain.recipes import load_recipe
 from tests.unit.test_config import config_of
 from tests.unit.test_plan import plan_of
-from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.config.train import TrainConfig
 
 
 def problems(model: str = "rtmdet-tiny", **asked: Any) -> list[str]:

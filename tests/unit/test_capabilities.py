@@ -12,8 +12,8 @@ from mmtrain.config_schema import GROUPS, config_schema
 from mmtrain.recipes import all_recipes, load_recipe
 from mmtrain.request_check import check_request
 from tests.unit.test_plan import FOUR_GPUS, plan_of
-from trainer_sdk.jobspec import TrainConfig
-from trainer_sdk.request import read_train_spec
+from trainer_sdk.config.train import TrainConfig
+from trainer_sdk.request.reading import read_train_spec
 from trainer_sdk.tasks import TASK_ALIASES
 
 MANDATORY = {"framework", "display_name", "description", "version", "models", "task_types", "dataset_formats"}

@@ -22,8 +22,9 @@ from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import load_recipe
 from mmtrain.reports.models import PrimaryMetric, TrainReport
 from tests.conftest import ROOT
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
-from trainer_sdk.outcome import Outcome, Status
+from trainer_sdk.config.train import TrainConfig
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
+from trainer_sdk.lifecycle.outcome import Outcome, Status
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace
 

@@ -24,8 +24,9 @@ from mmtrain.plan import KeypointLayout, TrainPlan, make_plan
 from mmtrain.recipes import Recipe, all_recipes, load_recipe
 from mmtrain.request_check import check_request
 from tests.unit.test_plan import CPU, plan_of, profile_of
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
 from trainer_sdk.tasks import Task
 
 FILES = DatasetFiles(images=Path("/d"), train=Path("/j/train.json"), val=Path("/j/val.json"), test=None)

@@ -14,8 +14,8 @@ from mmtrain.recipes import Recipe, all_recipes, load_recipe
 from mmtrain.request_check import check_request
 from tests.unit.test_config import FILES, base_of, every, walk
 from tests.unit.test_plan import CPU, FOUR_GPUS, plan_of
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
 
 SEMANTIC = every(Task.SEMANTIC)

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 SCRIPT = """
 import logging, time
-from trainer_sdk.console import set_up_logging
+from trainer_sdk.texts.console import set_up_logging
 from mmtrain.display import Display
 set_up_logging("INFO")
 with Display("starting", unit="iter") as display:

@@ -28,7 +28,7 @@ from mmtrain.reports.plot_files import write_plots
 from tests.unit.test_plan import CPU, FOUR_GPUS
 from trainer_sdk.errors import ConfigError, DatasetError, ResourceError
 from trainer_sdk.jobspec import EvaluateSpec
-from trainer_sdk.request import read_evaluate_spec
+from trainer_sdk.request.reading import read_evaluate_spec
 from trainer_sdk.session import JobSession
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task

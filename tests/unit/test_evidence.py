@@ -10,10 +10,10 @@ import pytest
 
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageWriter
 from mmtrain.jobs.evidence import LAST_ITERATIONS, seen_in
-from trainer_sdk.cgroup import memory_events, memory_peak_bytes
 from trainer_sdk.errors import JobError, OutOfMemory, ResourceError
-from trainer_sdk.evidence import LAST_LINES, LONGEST_LINE, Observer, last_lines
-from trainer_sdk.outcome import worker_traceback_of
+from trainer_sdk.failures.cgroup import memory_events, memory_peak_bytes
+from trainer_sdk.failures.evidence import LAST_LINES, LONGEST_LINE, Observer, last_lines
+from trainer_sdk.lifecycle.outcome import worker_traceback_of
 from trainer_sdk.workspace import Workspace, write_json
 
 

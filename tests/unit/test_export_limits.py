@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mmtrain.exporters.limits import in_the_model, refuse_what_has_no_meaning, told
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.model_configs import ExportConfig
 
 ASKED: dict[str, Any] = {"conf": 0.3, "iou": 0.5, "max_det": 7}
 RULES = {"score_thr": 0.05, "nms": {"type": "nms", "iou_threshold": 0.65}, "max_per_img": 300}

@@ -31,7 +31,9 @@ from tests.conftest import ROOT
 from trainer_sdk.errors import ConfigError, DatasetError, NetworkError
 from trainer_sdk.jobspec import DatasetRef
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import MAX_READ_BYTES, LocalStorage, MissingObject, open_storage
+from trainer_sdk.storage.local import LocalStorage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MAX_READ_BYTES, MissingObject
 from trainer_sdk.tasks import Task
 
 BOMB_SIDE = 14_000

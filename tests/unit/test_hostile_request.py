@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.request_forms import LEAST, problem, read
-from trainer_sdk.config_text import MAX_CHARACTERS, MAX_DEPTH, deeper_than
+from trainer_sdk.config.text import MAX_CHARACTERS, MAX_DEPTH, deeper_than
 from trainer_sdk.errors import LONGEST_PROBLEM, MOST_PROBLEMS, ConfigError, DatasetError
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.printable import printable
-from trainer_sdk.request import read_spec
+from trainer_sdk.request.reading import read_spec
 from trainer_sdk.settings import settings_problems
+from trainer_sdk.texts.printable import printable
 
 
 def nested(depth: int, inmost: str = "1") -> str:

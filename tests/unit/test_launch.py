@@ -12,8 +12,8 @@ import pytest
 from mmtrain.engine import launch
 from mmtrain.engine.launch import death, killing_signal, worker_environment
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageReader, MessageWriter
-from trainer_sdk.cgroup import memory_events
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
+from trainer_sdk.failures.cgroup import memory_events
 
 TORCHRUN_SAYS = """
 Root Cause (first observed failure):

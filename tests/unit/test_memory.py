@@ -18,9 +18,10 @@ from mmtrain.jobs.probe import Measured
 from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import load_recipe
 from tests.unit.test_plan import CPU, profile_of
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import OutOfMemory
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
-from trainer_sdk.nodes import Nodes
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
+from trainer_sdk.request.nodes import Nodes
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace

@@ -9,7 +9,7 @@ import pytest
 
 from mmtrain.jobs.model_file import obtain_model
 from trainer_sdk.errors import CheckpointError
-from trainer_sdk.request import read_spec
+from trainer_sdk.request.reading import read_spec
 from trainer_sdk.settings import Settings
 
 

@@ -10,9 +10,9 @@ from mmtrain.engine.place import Place
 from mmtrain.machine import Machine
 from tests.unit.test_launch import remains
 from tests.unit.test_plan import FOUR_GPUS, plan_of
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.jobspec import TrainConfig
-from trainer_sdk.nodes import ALONE, Nodes, read_nodes, unclear_nodes
+from trainer_sdk.request.nodes import ALONE, Nodes, read_nodes, unclear_nodes
 
 TORCHRUN = {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_MASTER_ADDR": "first", "PET_MASTER_PORT": "29400"}
 KUBEFLOW_OLD = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "first", "MASTER_PORT": "29400"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer_sdk.errors import JobError, NetworkError, OutOfMemory, ResourceError
-from trainer_sdk.outcome import as_job_error
+from trainer_sdk.lifecycle.outcome import as_job_error
 
 
 def error_of(number: int) -> OSError:

@@ -16,8 +16,9 @@ from mmtrain.machine import Machine
 from mmtrain.plan import TrainPlan, make_plan
 from mmtrain.recipes import Recipe, load_recipe
 from mmtrain.request_check import check_request
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
 from trainer_sdk.tasks import Task
 
 GIB = 2**30

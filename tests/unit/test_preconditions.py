@@ -17,11 +17,12 @@ from mmtrain.machine import Machine
 from mmtrain.recipes import load_recipe
 from tests.unit.test_memory import spec_of
 from tests.unit.test_plan import CPU, GIB, plan_of
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import NetworkError, OutOfMemory, ResourceError
-from trainer_sdk.jobspec import DatasetRef, TrainConfig, TrainSpec
-from trainer_sdk.nodes import ALONE
-from trainer_sdk.preconditions import lack_of, raise_together, unwritable, unwritable_storage
-from trainer_sdk.request import UsablePart
+from trainer_sdk.failures.preconditions import lack_of, raise_together, unwritable, unwritable_storage
+from trainer_sdk.jobspec import DatasetRef, TrainSpec
+from trainer_sdk.request.nodes import ALONE
+from trainer_sdk.request.reading import UsablePart
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 from trainer_sdk.workspace import Workspace
@@ -53,7 +54,7 @@ def test_where_all_is_well_nothing_is_said_and_nothing_is_left(tmp_path: Path) -
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disks with a hundred million bytes left."""
     usage = SimpleNamespace(free=100 * 10**6)
-    monkeypatch.setattr("trainer_sdk.preconditions.shutil", SimpleNamespace(disk_usage=lambda path: usage))
+    monkeypatch.setattr("trainer_sdk.failures.preconditions.shutil", SimpleNamespace(disk_usage=lambda path: usage))
 
 
 @pytest.mark.usefixtures("full")

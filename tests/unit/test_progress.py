@@ -18,7 +18,7 @@ from mmtrain.jobs.keeping import Keeper, reached_by, worth_keeping
 from mmtrain.jobs.memory import MEMORY
 from mmtrain.jobs.progress import RECORD, ProgressStore, bring_progress, epochs_in, progress_store
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import LocalStorage
+from trainer_sdk.storage.local import LocalStorage
 
 PREFIX = "checkpoints/7/resume/"
 CURVES = "20260101_000000/vis_data/events.out.tfevents.1.host.2.0"

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from trainer_sdk.console import JsonLines, Safely
-from trainer_sdk.redaction import Redaction, hides
+from trainer_sdk.texts.console import JsonLines, Safely
+from trainer_sdk.texts.redaction import Redaction, hides
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----"
 SECRETS = {

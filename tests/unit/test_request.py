@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.request_forms import LEAST, TREE_DEFAULTS, problem, read
-from trainer_sdk.config_forms import TRAIN
+from trainer_sdk.config.forms import TRAIN
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import TrainSpec
-from trainer_sdk.kinds import job_id_of
-from trainer_sdk.request import RefusedTraining, read_train_spec
+from trainer_sdk.request.kinds import job_id_of
+from trainer_sdk.request.reading import RefusedTraining, read_train_spec
 from trainer_sdk.settings import Settings
 from trainer_sdk.tasks import Task
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.request_forms import problem, read
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.request import read_train_spec
+from trainer_sdk.request.reading import read_train_spec
 from trainer_sdk.settings import Settings, callback_base
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.request_forms import problem, read, tree
-from trainer_sdk.jobspec import TrainConfig
+from trainer_sdk.config.train import TrainConfig
 
 DIALECTS: dict[str, dict[str, Any]] = {
     "flat": {

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT
+from trainer_sdk.config.forms import EVALUATE, EXPORT, PREDICT
 from trainer_sdk.errors import ConfigError
 from trainer_sdk.jobspec import EvaluateSpec, ExportSpec, PredictSpec
-from trainer_sdk.kinds import Kind, folder_of, job_id_of
-from trainer_sdk.request import read_evaluate_spec, read_export_spec, read_predict_spec, read_spec
+from trainer_sdk.request.kinds import Kind, folder_of, job_id_of
+from trainer_sdk.request.reading import read_evaluate_spec, read_export_spec, read_predict_spec, read_spec
 from trainer_sdk.session import JobSession
 from trainer_sdk.tasks import Task
 

@@ -16,9 +16,9 @@ from mmtrain.recipes import Recipe, all_recipes
 from mmtrain.request_check import check_request
 from tests.unit.test_config import FILES, base_of
 from tests.unit.test_plan import CPU, FOUR_GPUS, profile_of
-from trainer_sdk.config_forms import TRAIN
+from trainer_sdk.config.forms import TRAIN
 from trainer_sdk.errors import JobError
-from trainer_sdk.request import read_train_spec
+from trainer_sdk.request.reading import read_train_spec
 from trainer_sdk.tasks import Task
 
 ODD: tuple[Any, ...] = (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.request_forms import TREE_DEFAULTS, problem, read, tree
-from trainer_sdk.jobspec import TrainConfig
-from trainer_sdk.platform_tree import wishes
+from trainer_sdk.config.platform_tree import wishes
+from trainer_sdk.config.train import TrainConfig
 
 AUGMENTATIONS = (
     "mosaic", "mixup", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "random_crop",

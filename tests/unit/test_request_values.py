@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.request_forms import problem, read
-from trainer_sdk.config_forms import TRAIN
-from trainer_sdk.jobspec import TrainConfig
-from trainer_sdk.values import SWITCH
+from trainer_sdk.config.forms import TRAIN
+from trainer_sdk.config.train import TrainConfig
+from trainer_sdk.config.values import SWITCH
 
 
 @pytest.mark.parametrize("key", sorted(TRAIN.refused))

@@ -14,7 +14,8 @@ SLOW = (*HEAVY, "numpy", "cv2", "matplotlib", "boto3", "botocore", "obstore", "h
 
 
 @pytest.mark.parametrize(
-    ("module", "absent"), [("trainer_sdk.session", SLOW), ("trainer_sdk.s3", SLOW), ("mmtrain.jobs.train", HEAVY)]
+    ("module", "absent"),
+    [("trainer_sdk.session", SLOW), ("trainer_sdk.storage.s3", SLOW), ("mmtrain.jobs.train", HEAVY)],
 )
 def test_what_an_import_does_not_bring_in(module: str, absent: tuple[str, ...]) -> None:
     program = f"import sys, {module}; print(*({{name.partition('.')[0] for name in sys.modules}} & set({absent!r})))"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN
+from trainer_sdk.config.forms import EVALUATE, EXPORT, PREDICT, TRAIN
 from trainer_sdk.environment import VARIABLES
-from trainer_sdk.kinds import ID_NAMES
-from trainer_sdk.request_values import CHECKPOINTS, IMAGES
+from trainer_sdk.request.kinds import ID_NAMES
+from trainer_sdk.request.variables import CHECKPOINTS, IMAGES
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import setup_environment as setup

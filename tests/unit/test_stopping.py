@@ -11,8 +11,8 @@ from queue import SimpleQueue
 import pytest
 
 from trainer_sdk.errors import Interrupted, JobCancelled
+from trainer_sdk.lifecycle.watching import Watch
 from trainer_sdk.stopping import ENDS, Stop
-from trainer_sdk.watching import Watch
 
 
 def test_the_first_reason_counts() -> None:

@@ -17,8 +17,8 @@ from mmtrain.recipes import all_recipes, load_recipe
 from mmtrain.request_check import check_request
 from tests.unit.test_config import config_of
 from tests.unit.test_plan import CPU, FOUR_GPUS, plan_of, profile_of
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError, ResourceError
-from trainer_sdk.jobspec import TrainConfig
 from trainer_sdk.tasks import Task
 
 COUNTS = {"a": {"train": 30, "val": 5}, "b": {"train": 10, "val": 5}}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from trainer_sdk.printable import printable
+from trainer_sdk.texts.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from trainer_sdk.backends import Backend, Rejected, Unavailable
-from trainer_sdk.journal import Record
-from trainer_sdk.known_state import CANCELLED, CHANGES_STATUS, OUTCOMES, may_be_told
+from trainer_sdk.delivery.backends import Backend, Rejected, Unavailable
+from trainer_sdk.delivery.journal import Record
+from trainer_sdk.delivery.known_state import CANCELLED, CHANGES_STATUS, OUTCOMES, may_be_told
 
 log = logging.getLogger(__name__)
 

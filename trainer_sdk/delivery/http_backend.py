@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from trainer_sdk.backends import Rejected, Unavailable
 from trainer_sdk.callback import HEADER_SAFE, CallbackSettings
+from trainer_sdk.delivery.backends import Rejected, Unavailable
 
 if TYPE_CHECKING:
     import httpx

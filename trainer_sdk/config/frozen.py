@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
 
-from trainer_sdk.values import SWITCH, refuse_switch, takes_switches
+from trainer_sdk.config.values import SWITCH, refuse_switch, takes_switches
 
 Side = Annotated[int, Field(ge=32, le=8192)]
 Size = tuple[Side, Side]

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer_sdk.outbox import CURSOR, EVENTS, LINES
+from trainer_sdk.delivery.outbox import CURSOR, EVENTS, LINES
 from trainer_sdk.settings import Settings
-from trainer_sdk.storage import Storage, open_storage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import Storage
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer_sdk.config_reading import ConfigForm, GivenValues
-from trainer_sdk.jobspec import TrainConfig
-from trainer_sdk.model_configs import EvaluateConfig, ExportConfig, PredictConfig
-from trainer_sdk.platform_tree import PATIENCE
+from trainer_sdk.config.model_jobs import EvaluateConfig, ExportConfig, PredictConfig
+from trainer_sdk.config.platform_tree import PATIENCE
+from trainer_sdk.config.reading import ConfigForm, GivenValues
+from trainer_sdk.config.train import TrainConfig
 
 
 def _as_training_has_it(key: str, value: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer_sdk import os_errors
 from trainer_sdk.errors import Interrupted, JobError, OutOfMemory, ResourceError, disk_full
 from trainer_sdk.events import Text
-from trainer_sdk.evidence import Evidence
+from trainer_sdk.failures import os_errors
+from trainer_sdk.failures.evidence import Evidence
 from trainer_sdk.jobspec import JobSpec
 
 Status = Literal["completed", "failed", "interrupted", "cancelled"]

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainer_sdk.cgroup import memory_events, memory_peak_bytes
 from trainer_sdk.errors import JobError
 from trainer_sdk.events import Number, Numbers, Text
+from trainer_sdk.failures.cgroup import memory_events, memory_peak_bytes
 
 log = logging.getLogger("trainer")
 

@@ -6,7 +6,7 @@ import re
 
 from trainer_sdk.errors import JobError, NetworkError
 from trainer_sdk.settings import StorageSettings
-from trainer_sdk.storage import MissingObject
+from trainer_sdk.storage.protocol import MissingObject
 
 REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 CLOCKS = {"RequestTimeTooSkewed", "RequestExpired"}

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from trainer_sdk.frozen import Asked, Probability, Side, Size
-from trainer_sdk.values import DEVICE, as_device, as_none, as_split, as_texts, as_width_height, not_empty
+from trainer_sdk.config.frozen import Asked, Probability, Side, Size
+from trainer_sdk.config.values import DEVICE, as_device, as_none, as_split, as_texts, as_width_height, not_empty
 
 ExportFormat = Literal["onnx", "torchscript", "openvino", "tensorrt"]
 NOT_EXPORTED = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from trainer_sdk.config_reading import agreed
+from trainer_sdk.config.reading import agreed
 from trainer_sdk.jobspec import JOB_ID
 
 Kind = Literal["train", "predict", "export", "evaluate"]

@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer_sdk import os_errors
 from trainer_sdk.errors import JobError, NetworkError, ResourceError
-from trainer_sdk.evidence import Precondition
+from trainer_sdk.failures import os_errors
+from trainer_sdk.failures.evidence import Precondition
 from trainer_sdk.settings import StorageSettings
-from trainer_sdk.storage import LocalStorage, MissingObject, open_storage
+from trainer_sdk.storage.local import LocalStorage
+from trainer_sdk.storage.opening import open_storage
+from trainer_sdk.storage.protocol import MissingObject
 
 PROBE = ".probe-"
 """Begins the name of what is written only to be removed again."""

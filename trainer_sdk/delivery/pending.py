@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from trainer_sdk.journal import Record
+from trainer_sdk.delivery.journal import Record
 
 CARRIED = ("metrics", "checkpoint_path", "best_checkpoint_path")
 """What of a progress event the backend keeps for its epoch; all else of it, the next one says better."""

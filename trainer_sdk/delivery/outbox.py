@@ -15,15 +15,15 @@ from pathlib import Path
 
 import orjson
 
-from trainer_sdk.backends import Backend, Unavailable
 from trainer_sdk.callback import CallbackSettings
-from trainer_sdk.courier import DISPENSABLE, Courier
+from trainer_sdk.delivery.backends import Backend, Unavailable
+from trainer_sdk.delivery.courier import DISPENSABLE, Courier
+from trainer_sdk.delivery.journal import Journal, Record, read_events
+from trainer_sdk.delivery.known_state import OUTCOMES
+from trainer_sdk.delivery.log_rows import LogRows
+from trainer_sdk.delivery.patience import Patience
+from trainer_sdk.delivery.pending import Pending
 from trainer_sdk.events import Event, LogLine
-from trainer_sdk.journal import Journal, Record, read_events
-from trainer_sdk.known_state import OUTCOMES
-from trainer_sdk.log_rows import LogRows
-from trainer_sdk.patience import Patience
-from trainer_sdk.pending import Pending
 from trainer_sdk.workspace import write_json
 
 log = logging.getLogger(__name__)

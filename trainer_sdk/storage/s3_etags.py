@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer_sdk.s3_clients import PART_BYTES
+from trainer_sdk.storage.s3_clients import PART_BYTES
 
 
 def etag_of(source: Path) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import orjson
 
+from trainer_sdk.delivery.journal import Record, open_to_append, read_events
 from trainer_sdk.events import LogLine
-from trainer_sdk.journal import Record, open_to_append, read_events
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import orjson
 
-from trainer_sdk.config_reading import Given, GivenValues, agreed, did_you_mean
+from trainer_sdk.config.model_jobs import NOT_EXPORTED, ExportFormat
+from trainer_sdk.config.reading import Given, GivenValues, agreed, did_you_mean
 from trainer_sdk.jobspec import JOB_ID, DatasetRef
-from trainer_sdk.model_configs import NOT_EXPORTED, ExportFormat
 from trainer_sdk.tasks import TASK_ALIASES, Task
 
 CHECKPOINTS = ("CHECKPOINT_PATH", "CHECKPOINT_S3_URI")

@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from trainer_sdk.config_text import parse_object, parse_value
-from trainer_sdk.frozen import Asked
-from trainer_sdk.platform_tree import is_generic_tree, wishes
-from trainer_sdk.values import as_device
+from trainer_sdk.config.frozen import Asked
+from trainer_sdk.config.platform_tree import is_generic_tree, wishes
+from trainer_sdk.config.text import parse_object, parse_value
+from trainer_sdk.config.values import as_device
 
 Model = TypeVar("Model", bound=Asked)
 Given = tuple[str, Any]

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trainer_sdk import request_values as values
-from trainer_sdk.config_forms import EVALUATE, EXPORT, PREDICT, TRAIN
-from trainer_sdk.config_reading import GivenValues, read_config
+from trainer_sdk.config.forms import EVALUATE, EXPORT, PREDICT, TRAIN
+from trainer_sdk.config.reading import GivenValues, read_config
+from trainer_sdk.config.train import TrainConfig
 from trainer_sdk.errors import ConfigError
-from trainer_sdk.jobspec import EvaluateSpec, ExportSpec, JobSpec, PredictSpec, TrainConfig, TrainSpec
-from trainer_sdk.kinds import Kind, read_job_id
+from trainer_sdk.jobspec import EvaluateSpec, ExportSpec, JobSpec, PredictSpec, TrainSpec
+from trainer_sdk.request import variables as values
+from trainer_sdk.request.kinds import Kind, read_job_id
 from trainer_sdk.settings import settings_problems
 from trainer_sdk.tasks import Task
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from trainer_sdk.aside import aside
-from trainer_sdk.partfile import growing
-from trainer_sdk.s3_clients import PerProcess, boto_client, obstore_client, obstore_lives, parts
-from trainer_sdk.s3_errors import DamagedTransfer, answered, explained, gave_up, passing
-from trainer_sdk.s3_etags import contradict, etag_of
-from trainer_sdk.s3_patience import patience_with
 from trainer_sdk.settings import StorageSettings
-from trainer_sdk.storage import StoredObject, content_type, refuse_huge
+from trainer_sdk.storage.partfile import growing
+from trainer_sdk.storage.protocol import StoredObject, content_type, refuse_huge
+from trainer_sdk.storage.s3_clients import PerProcess, boto_client, obstore_client, obstore_lives, parts
+from trainer_sdk.storage.s3_errors import DamagedTransfer, answered, explained, gave_up, passing
+from trainer_sdk.storage.s3_etags import contradict, etag_of
+from trainer_sdk.storage.s3_patience import patience_with
 
 if TYPE_CHECKING:
     from obstore import GetResult

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from trainer_sdk.events import Event, Failed, Started
 from trainer_sdk.jobspec import ExportSpec, JobSpec, PredictSpec, TrainSpec
-from trainer_sdk.kinds import Kind
 from trainer_sdk.model_events import (
     FAILED_WITHOUT_TASK,
     ExportFailed,
@@ -15,6 +14,7 @@ from trainer_sdk.model_events import (
     InferenceStarted,
     TestRunFailed,
 )
+from trainer_sdk.request.kinds import Kind
 from trainer_sdk.tasks import Task
 
 HAS_LOG_PAGE: frozenset[Kind] = frozenset({"train"})

@@ -1,0 +1,1 @@
+"""CONFIG: from JSON in any dialect to one typed model for each kind of job."""

@@ -1,0 +1,1 @@
+"""What can go wrong around a job: looked at beforehand, named afterwards, with its evidence."""

@@ -1,0 +1,1 @@
+"""Where files come from and go to: S3 or a folder, behind the same few verbs."""
