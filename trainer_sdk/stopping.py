@@ -17,6 +17,8 @@ SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 OURS = signal.SIGUSR1
 """Any thread's way to reach the main one wherever it is."""
 Part = Literal["checkpoint", "upload", "delivery", "everything"]
+CALL_S = 1.0
+"""That is left to a call which is on its way when the time is over."""
 ENDS: Mapping[Part, float] = {"checkpoint": 0.6, "upload": 0.8, "delivery": 0.9, "everything": 0.97}
 """When each part has to be done, as a share of the grace period: what one leaves belongs to the next."""
 
@@ -59,6 +61,10 @@ class Stop:
         """Of the time until `part` has to be done; of all its time when nobody has told yet."""
         gone = 0.0 if self.reason is None else time.monotonic() - self._since
         return max(0.0, ENDS[part] * self._period_s - gone)
+
+    def left_to_call_s(self, part: Part) -> float:
+        """The same for who waits for others' answers: a call that is on its way is not broken off."""
+        return max(0.0, self.left_s(part) - CALL_S)
 
 
 class Wakeups:

@@ -56,7 +56,7 @@ def run(spec: EvaluateSpec, session: JobSession) -> TestRunCompleted:
         file = obtain_model(spec, session.settings, space.work)
         source = _source(spec, file, device)
         facts = package_facts(source) if file.package else facts_of(source, machine, session, display)
-        session.task = facts.task
+        session.course.task = facts.task
     with session.step("fetch"), Display("fetching", unit="images") as display:
         fetched = fetch(spec.dataset, facts.task, session.settings, display)
     with session.step("inspect"), Display("checking", unit="images") as display:

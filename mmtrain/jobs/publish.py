@@ -82,7 +82,7 @@ def completed(
         best_checkpoint_path=artifacts.best,
         last_checkpoint_path=artifacts.last,
         model_artifacts_path=artifacts.folder,
-        total_duration_seconds=sum(session.timings_s.values()),
+        total_duration_seconds=sum(session.course.timings_s.values()),
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import traceback as tracebacks
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer_sdk.errors import Interrupted, JobError, OutOfMemory, ResourceError, disk_full
+from trainer_sdk.errors import Interrupted, JobCancelled, JobError, OutOfMemory, ResourceError, disk_full
 from trainer_sdk.events import Text
 from trainer_sdk.failures import os_errors
 from trainer_sdk.failures.evidence import Evidence
 from trainer_sdk.jobspec import JobSpec
+
+log = logging.getLogger("trainer")
 
 Status = Literal["completed", "failed", "interrupted", "cancelled"]
 
@@ -36,6 +40,28 @@ class Outcome(BaseModel):
     undelivered_events: int = 0
     refused_events: int = 0
     """The backend took them for wrong (4xx); the log says which and why."""
+
+
+class End(NamedTuple):
+    """What an exception means for the job that it ended."""
+
+    failure: JobError
+    status: Status
+    traceback: str
+    """Of the process in which it happened."""
+
+
+def end_by(error: BaseException, workspace_dir: Path) -> End:
+    """Logs it too: in words, and where it is a bug with the place."""
+    failure, trace = as_job_error(error, workspace_dir), "".join(tracebacks.format_exception(error))
+    if isinstance(failure, JobCancelled):
+        log.info("cancelled: %s", failure.message)
+        return End(failure, "cancelled", trace)
+    log.error("%s", failure.wire_text)
+    if failure.exit_code == 1:
+        log.error("%s", trace)
+    status: Status = "interrupted" if isinstance(failure, Interrupted) else "failed"
+    return End(failure, status, worker_traceback_of(error) or trace)
 
 
 def completed_before(path: Path) -> bool:

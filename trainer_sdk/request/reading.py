@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from trainer_sdk.config.forms import EVALUATE, EXPORT, PREDICT, TRAIN
 from trainer_sdk.config.reading import GivenValues, read_config
 from trainer_sdk.config.train import TrainConfig
-from trainer_sdk.errors import ConfigError
+from trainer_sdk.errors import ConfigError, JobError
 from trainer_sdk.jobspec import EvaluateSpec, ExportSpec, JobSpec, PredictSpec, TrainSpec
 from trainer_sdk.request import variables as values
 from trainer_sdk.request.kinds import Kind, read_job_id
+from trainer_sdk.request.nodes import ALONE, Nodes, read_nodes, unclear_nodes
 from trainer_sdk.settings import settings_problems
 from trainer_sdk.tasks import Task
 
@@ -43,6 +44,21 @@ class RefusedTraining(ConfigError):
     def and_also(self, problems: Sequence[str]) -> RefusedTraining:
         """With what else speaks against it."""
         return RefusedTraining((*self.problems, *problems), self.usable)
+
+
+def read_request(kind: Kind, environ: Mapping[str, str]) -> tuple[JobSpec | JobError, Nodes]:
+    """What is asked for, or why it cannot be honoured; and the machines of the job: only the first one is heard."""
+    asked: JobSpec | JobError
+    try:
+        asked = read_spec(kind, environ)
+    except JobError as error:
+        asked = error
+    if kind != "train":
+        return asked, ALONE
+    try:
+        return asked, read_nodes(environ)
+    except JobError as error:
+        return asked if isinstance(asked, JobError) else error, unclear_nodes(environ)
 
 
 def read_spec(kind: Kind, environ: Mapping[str, str]) -> JobSpec:
