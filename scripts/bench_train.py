@@ -35,9 +35,10 @@ sys.path.insert(0, str(ROOT))
 
 from mmtrain.datasets.pose_shapes import write_arrows  # noqa: E402
 from mmtrain.datasets.shapes import write_shapes  # noqa: E402
-from mmtrain.engine.launch import POLL_S, end_tree, worker_environment  # noqa: E402
+from mmtrain.engine.launch import worker_environment  # noqa: E402
 from mmtrain.engine.messages import FitStarted, MessageReader, read_news  # noqa: E402
 from mmtrain.engine.order import MESSAGES, ORDER, WorkerOrder  # noqa: E402
+from mmtrain.engine.supervise import POLL_S, end_tree  # noqa: E402
 from trainer_sdk.workspace import write_json  # noqa: E402
 
 WORKSPACE = ROOT / "workspace" / "bench-train"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mmtrain.display import Display
-from mmtrain.engine.launch import launch_alone, supervise_alone
+from mmtrain.engine.launch import launch_alone
 from mmtrain.engine.messages import Done, News, Progressed, Remark
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, AloneOrder
+from mmtrain.engine.supervise import supervise_alone
 from mmtrain.machine import Machine
 from trainer_sdk.errors import ConfigError, ResourceError
 from trainer_sdk.session import JobSession

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from mmtrain import choices
 from mmtrain.choices.batches import MOST_SHARE, MOST_TIMES
 from mmtrain.config.files import DatasetFiles
-from mmtrain.engine.launch import end_tree, worker_environment
+from mmtrain.engine.launch import worker_environment
 from mmtrain.engine.order import PROBE, PROBED, ProbeOrder, Tried
+from mmtrain.engine.supervise import end_tree
 from mmtrain.machine import memory_limit
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import load_recipe

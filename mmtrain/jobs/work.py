@@ -14,9 +14,10 @@ import orjson
 from converters import Conversion
 from mmtrain.config.files import DatasetFiles
 from mmtrain.datasets.fetch import FetchedDataset
-from mmtrain.engine.launch import launch, supervise
+from mmtrain.engine.launch import launch
 from mmtrain.engine.messages import Finished, read_news
 from mmtrain.engine.order import ERROR, MESSAGES, ORDER, STOP, WorkerOrder
+from mmtrain.engine.supervise import supervise
 from mmtrain.jobs.access import CACHE_FOLDER, Access
 from mmtrain.jobs.identity import facts_of
 from mmtrain.jobs.keeping import Keeper

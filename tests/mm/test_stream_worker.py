@@ -11,8 +11,9 @@ from pathlib import Path
 import orjson
 
 from mmtrain.datasets.stream import StreamedImages
-from mmtrain.engine.launch import launch, supervise
+from mmtrain.engine.launch import launch
 from mmtrain.engine.order import WorkerOrder
+from mmtrain.engine.supervise import supervise
 from tests.conftest import ROOT
 from tests.doubles.s3 import ACCESS_KEY, DATASETS, SECRET_KEY, S3Double
 from tests.mm.test_pretrained import prepare

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mmtrain.engine import launch
-from mmtrain.engine.launch import death, killing_signal, worker_environment
+from mmtrain.engine import supervise
+from mmtrain.engine.death import death, killing_signal
+from mmtrain.engine.launch import worker_environment
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageReader, MessageWriter
 from trainer_sdk.errors import FrameworkError, JobError, OutOfMemory, ResourceError
 from trainer_sdk.failures.cgroup import memory_events
@@ -64,12 +65,12 @@ def test_a_killed_process_ran_out_of_memory_if_the_kernel_counted_it(
 ) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 2\noom_kill 2\n")
-    monkeypatch.setattr(launch, "oom_kill_count", lambda: memory_events(tmp_path, tmp_path / "none")["oom_kill"])
+    monkeypatch.setattr(supervise, "oom_kill_count", lambda: memory_events(tmp_path, tmp_path / "none")["oom_kill"])
     remains(tmp_path)
     script = "sleep 0.3; echo low 0 > memory.events; echo $0 >> memory.events; kill -9 $$"
     process = subprocess.Popen(["bash", "-c", script, counted], cwd=tmp_path)
     with pytest.raises(ResourceError) as caught:
-        launch.supervise(process, tmp_path, lambda news: None)
+        supervise.supervise(process, tmp_path, lambda news: None)
     assert type(caught.value) is kind
     assert caught.value.facts == {"exit_signal": "SIGKILL"}
 

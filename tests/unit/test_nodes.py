@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mmtrain.choices import choose_device
-from mmtrain.engine.launch import death, worker_environment
+from mmtrain.engine.death import death
+from mmtrain.engine.launch import worker_environment
 from mmtrain.engine.place import Place
 from mmtrain.machine import Machine
 from tests.unit.test_launch import remains

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mmtrain.engine import launch
+from mmtrain.engine import supervise
+from mmtrain.engine.death import death
 from mmtrain.engine.order import LOG, MESSAGES, STOP
 from mmtrain.engine.stopping import is_alive
 from mmtrain.engine.watchdog import Watchdog, stacks_of
@@ -77,7 +78,7 @@ def test_only_a_worker_with_something_to_save_is_waited_for(
         stop.tell(JobCancelled("the backend says cancelled"))
     process = start(WORKER.format(messages=MESSAGES, stop=STOP, says=says))
     with pytest.raises(JobCancelled):
-        launch.supervise(process, tmp_path, listen, stop=stop)
+        supervise.supervise(process, tmp_path, listen, stop=stop)
     assert (tmp_path / "saved").exists() == saves
     assert process.poll() is not None
 
@@ -85,14 +86,14 @@ def test_only_a_worker_with_something_to_save_is_waited_for(
 def test_a_worker_that_does_not_leave_in_its_share_of_the_time_is_ended(start: Start, tmp_path: Path) -> None:
     process = start("import time; time.sleep(600)")
     began = time.monotonic()
-    launch.let_leave(process, tmp_path, 0.5)
+    supervise.let_leave(process, tmp_path, 0.5)
     assert time.monotonic() - began < 60
     assert process.poll() is not None
 
 
 def test_a_worker_that_was_told_to_stop_by_somebody_else_is_interrupted(tmp_path: Path) -> None:
     (tmp_path / LOG).write_text(f"exitcode  : -{int(signal.SIGTERM)} (pid: 4711)")
-    assert isinstance(launch.death(1, tmp_path, oom_killed=False), Interrupted)
+    assert isinstance(death(1, tmp_path, oom_killed=False), Interrupted)
 
 
 STARTER = """
@@ -120,7 +121,7 @@ def test_a_worker_that_says_nothing_shows_its_stacks_and_fails(start: Start, tmp
     wait_for(lambda: (tmp_path / LOG).read_text().count("hangs") == 2)
     family = psutil.Process(process.pid).children(recursive=True)
     with pytest.raises(ResourceError, match=r"made no progress for .* \(WATCHDOG_S\)") as caught:
-        launch.supervise(process, tmp_path, lambda news: None, watchdog_s=0.5)
+        supervise.supervise(process, tmp_path, lambda news: None, watchdog_s=0.5)
     for text in (caught.value.worker_traceback, (tmp_path / LOG).read_text()):  # type: ignore[attr-defined]
         assert "in deadlocked_worker" in text
         assert "in deadlocked_loader" in text
@@ -133,7 +134,7 @@ def test_a_process_that_cannot_show_its_stacks_is_not_killed_by_the_question(sta
     wait_for(lambda: "hangs" in (tmp_path / LOG).read_text())
     assert stacks_of(process.pid, tmp_path / LOG) == ""
     assert all(is_alive(child.pid) for child in psutil.Process(process.pid).children())
-    launch.end_tree(process)
+    supervise.end_tree(process)
 
 
 def test_news_keep_the_watchdog_quiet(tmp_path: Path) -> None:
