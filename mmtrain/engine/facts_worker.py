@@ -13,7 +13,7 @@ from trainer_sdk.workspace import write_json
 
 def run(order: FactsOrder, work_dir: Path, writer: MessageWriter) -> None:
     """Leaves `ModelFacts`. Raises: CheckpointError, ConfigError."""
-    from mmtrain.engine.model_of import facts_of
+    from mmtrain.engine.said import facts_of
 
     write_json(work_dir / MODEL, facts_of(order.source).model_dump(mode="json"))
 
