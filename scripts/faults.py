@@ -2,7 +2,7 @@
 
     python scripts/faults.py [test_file.py ...] [--short] [-- pytest's own options]
 
-Rows of the files that were not named keep what was seen when they ran last (workspace/faults.jsonl).
+Rows of the files that were not named keep what the page says of them: what was seen when they ran last.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,6 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "faults"
 PAGE = ROOT / "docs" / "faults.md"
-KEPT = ROOT / "workspace" / "faults.jsonl"
 
 Row = dict[str, Any]
 
@@ -53,20 +53,17 @@ def main() -> int:
         if code:
             return code
         code = _pytest([*chosen, "--faults-report", str(run_file), *options])
-        rows = newest(_read(all_file), _read(KEPT), _read(run_file))
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows = newest(_read(all_file), shown(PAGE.read_text()), _read(run_file))
     PAGE.write_text(page(rows, machine()))
     print(f"{PAGE.relative_to(ROOT)}: {counts(rows)}")
     return code
 
 
 def newest(existing: list[Row], *runs: list[Row]) -> list[Row]:
-    """One row for every test that exists, as it was seen last; a run that left it out has not seen it."""
-    seen = {row["test"]: row for rows in runs for row in rows if row["verdict"] == "not run"}
-    seen |= {row["test"]: row for rows in runs for row in rows if row["verdict"] != "not run"}
-    words = ("topic", "fault", "expected")  # as they are spelt now
-    return [{**seen.get(row["test"], row), **{word: row[word] for word in words}} for row in existing]
+    """One row for every fault that exists, as it was seen last; a run that left it out has not seen it."""
+    seen = {_fault(row): row for rows in runs for row in rows if row["verdict"] == "not run"}
+    seen |= {_fault(row): row for rows in runs for row in rows if row["verdict"] != "not run"}
+    return [seen.get(_fault(row), row) for row in existing]
 
 
 def page(rows: Iterable[Row], machine_kind: str) -> str:
@@ -77,6 +74,23 @@ def page(rows: Iterable[Row], machine_kind: str) -> str:
         lines += [f"## {topic}", "", "| fault | expected | seen | time to recover | verdict |", "|---|---|---|---|---|"]
         lines += [_line(row) for row in rows if row["topic"] == topic] + [""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def shown(text: str) -> list[Row]:
+    """The rows that a page shows."""
+    rows: list[Row] = []
+    topic = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            topic = line.removeprefix("## ")
+        elif line.startswith("| ") and not line.startswith("| fault |"):
+            cells = re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |"))
+            fault, expected, seen, took, verdict = (_unescaped(cell) for cell in cells)
+            verdict, _, date = verdict.partition(", ")
+            recovery_s = float(took.removesuffix(" s")) if took else None
+            words = {"topic": topic, "fault": fault, "expected": expected}
+            rows.append({**words, "seen": seen, "recovery_s": recovery_s, "verdict": verdict, "date": date})
+    return rows
 
 
 def counts(rows: list[Row]) -> str:
@@ -98,7 +112,20 @@ def _line(row: Row) -> str:
     took = "" if row["recovery_s"] is None else f"{row['recovery_s']:.1f} s"
     verdict = row["verdict"] + ("" if row["verdict"] == "not run" else f", {row['date']}")
     cells = (row["fault"], row["expected"], row["seen"], took, verdict)
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for cell in cells) + " |"
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+
+def _fault(row: Row) -> tuple[str, ...]:
+    """What a row is known by, on the page too."""
+    return tuple(_unescaped(_escaped(row[word])) for word in ("topic", "fault", "expected"))
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _unescaped(cell: str) -> str:
+    return cell.replace("\\|", "|").replace("&lt;", "<")
 
 
 def _pytest(arguments: list[str], *, quiet: bool = False) -> int:

@@ -31,7 +31,7 @@ Seen = Callable[..., None]
 
 CLASSES = ("<script>alert(1)</script>", "{{$HOME:}}\n# ERROR: all is lost", "$\\frac{\x1b[2J\u202e'\"")
 FILE_NAMES = (
-    "<img src=x onerror=alert(1)>.png", "two\nlines ERROR.png", "{{ fileDirname }}.png", "a'b\"c$&;`touch it`.png",
+    "<img src=x onerror=alert(1)>.png", "two\u2028lines ERROR.png", "{{ fileDirname }}.png", "a'b\"c$&;`touch it`.png",
 )  # fmt: skip
 MODEL = "rtmdet-tiny"
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.faults import newest, page
+from scripts.faults import newest, page, shown
 from tests.conftest import ROOT
 
 TESTS = '''\
@@ -79,3 +79,6 @@ def test_the_page_shows_what_was_seen_last_of_every_test_that_exists() -> None:
     written = page(rows, "two cores")
     assert "2 faults: 1 not run, 1 as expected. Machine: two cores." in written
     assert "| fault a | it goes on | second \\| third |  | as expected, 2026-01-02 |" in written
+    [back] = [row for row in shown(written) if row["fault"] == "fault a"]
+    assert back == {key: value for key, value in rows[1].items() if key != "test"}
+    assert page(newest(existing, shown(written)), "two cores") == written
