@@ -14,11 +14,10 @@ from typing import Literal, NamedTuple
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from trainer_sdk.failures import cgroup
 from trainer_sdk.request.nodes import ALONE, Nodes
 
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Of cgroup v2 and v1, as a container sees its own."""
 SHM = Path("/dev/shm")
 PROCESS_STATUS = Path("/proc/self/status")
 
@@ -99,16 +98,15 @@ class MemoryLimit(NamedTuple):
     source: str
 
 
-def memory_limit(files: tuple[Path, ...] = CGROUP_MEMORY) -> MemoryLimit:
+def memory_limit() -> MemoryLimit:
     """The container's limit (cgroup), ``ulimit -d``, or the machine's memory: the least of them.
 
     ``ulimit -v`` is not among them: it counts addresses, of which libraries take gigabytes without using any.
     """
     limits = [MemoryLimit(int(psutil.virtual_memory().total), "memory of this machine")]
-    for file in files:
-        words = file.read_text().strip() if file.exists() else "max"
-        if words != "max":
-            limits.append(MemoryLimit(int(words), "memory limit of the container"))
+    container_bytes = cgroup.memory_limit_bytes()
+    if container_bytes is not None:
+        limits.append(MemoryLimit(container_bytes, "memory limit of the container"))
     data_bytes, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if data_bytes != resource.RLIM_INFINITY:
         limits.append(MemoryLimit(data_bytes, "memory limit of the process (ulimit -d)"))

@@ -11,7 +11,7 @@ import pytest
 from mmtrain.engine.messages import EpochEnd, Iteration, MessageWriter
 from mmtrain.jobs.evidence import LAST_ITERATIONS, seen_in
 from trainer_sdk.errors import JobError, OutOfMemory, ResourceError
-from trainer_sdk.failures.cgroup import memory_events, memory_peak_bytes
+from trainer_sdk.failures.cgroup import memory_events, memory_limit_bytes, memory_peak_bytes
 from trainer_sdk.failures.evidence import LAST_LINES, LONGEST_LINE, Observer, last_lines
 from trainer_sdk.lifecycle.outcome import worker_traceback_of
 from trainer_sdk.workspace import Workspace, write_json
@@ -54,7 +54,16 @@ def test_the_first_version_counts_in_other_files(tmp_path: Path) -> None:
     assert memory_peak_bytes(*places) == 123
 
 
+def test_the_least_limit_of_the_groups_that_we_are_in_counts(tmp_path: Path) -> None:
+    files = {"memory_DOT_max": "max\n", "pod__memory_DOT_max": "3000\n", "pod__job__memory_DOT_max": "5000\n"}
+    assert memory_limit_bytes(*cgroup(tmp_path, "0::/pod/job\n", **files)) == 3000
+    assert memory_limit_bytes(*cgroup(tmp_path, "0::/\n")) is None
+    first = {"memory__memory_DOT_limit_in_bytes": "9223372036854771712", "memory__a__memory_DOT_limit_in_bytes": "7000"}
+    assert memory_limit_bytes(*cgroup(tmp_path, "4:memory:/a/b\n", **first)) == 7000
+
+
 def test_where_the_kernel_counts_nothing_nothing_is_known(tmp_path: Path) -> None:
+    assert memory_limit_bytes(tmp_path / "none", tmp_path / "none") is None
     assert memory_events(tmp_path / "none", tmp_path / "none") == {}
 
 

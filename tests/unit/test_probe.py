@@ -14,11 +14,12 @@ from mmtrain import choices
 from mmtrain.engine.order import Tried
 from mmtrain.jobs import probe
 from mmtrain.jobs.probe import in_words, measured_batch, most_that_fits
-from mmtrain.machine import memory_limit, peak_rss_bytes
+from mmtrain.machine import MemoryLimit, memory_limit, peak_rss_bytes
 from mmtrain.plan import TrainPlan
 from tests.unit.test_memory import PLAN_FOR, spec_of
 from tests.unit.test_plan import CPU
 from trainer_sdk.errors import OutOfMemory
+from trainer_sdk.failures import cgroup
 
 GB = 10**9
 
@@ -144,21 +145,17 @@ def test_where_not_even_one_fits_the_job_ends_before_it_trains(measure: Measure)
     assert "lower imgsz" in caught.value.hint
 
 
-def test_the_least_of_all_limits_counts(tmp_path: Path) -> None:
-    whole = memory_limit(())
+def test_the_least_of_all_limits_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit_with(container_bytes: int | None) -> MemoryLimit:
+        monkeypatch.setattr(cgroup, "memory_limit_bytes", lambda: container_bytes)
+        return memory_limit()
+
+    whole = limit_with(None)
     assert whole.source == "memory of this machine"
-    file = tmp_path / "memory.max"
-    file.write_text("max\n")
-    assert memory_limit((file,)) == whole
-    file.write_text("1000000\n")
-    assert memory_limit((file, tmp_path / "not there")) == (1_000_000, "memory limit of the container")
-    file.write_text("9223372036854771712")  # cgroup v1's word for no limit
-    assert memory_limit((file,)) == whole
-
-
-def test_ulimit_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limit_with(1_000_000) == (1_000_000, "memory limit of the container")
+    assert limit_with(9223372036854771712) == whole  # cgroup v1's word for no limit
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (5000, 6000))
-    assert memory_limit(()) == (5000, "memory limit of the process (ulimit -d)")
+    assert limit_with(1_000_000) == (5000, "memory limit of the process (ulimit -d)")
 
 
 def test_the_peak_of_a_process_is_its_own(tmp_path: Path) -> None:

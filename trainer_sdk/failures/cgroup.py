@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
 EVENTS = ("memory.events", "memory.oom_control")
 PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
+LIMITS = ("memory.max", "memory.limit_in_bytes")
 """Of v2 and v1."""
 STATES = {"oom_kill_disable", "under_oom"}
 """In v1's file and no counters."""
@@ -32,6 +33,12 @@ def memory_peak_bytes(root: Path = ROOT, own: Path = OWN) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
+def memory_limit_bytes(root: Path = ROOT, own: Path = OWN) -> int | None:
+    """What our group, or a group that ours is in, allows all its processes together; None without a limit."""
+    limits = [_text(folder / name).strip() for folder in _folders(root, own) for name in LIMITS]
+    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
+
+
 def oom_kill_count() -> int:
     """How often the OOM killer struck here; 0 also where the kernel does not say."""
     return memory_events().get("oom_kill", 0)
@@ -42,12 +49,13 @@ def _first(names: tuple[str, ...], root: Path, own: Path) -> Path | None:
 
 
 def _folders(root: Path, own: Path) -> Iterator[Path]:
-    """Where our own group is. A container mostly sees it as the root, whatever path the host has for it."""
+    """Our own group and those it is in. A container mostly sees its own as the root, whatever the host calls it."""
     for line in _text(own).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers in ("", "memory"):
-            yield root / controllers / path.lstrip("/")
+            top, group = root / controllers, PurePosixPath(path.lstrip("/"))
+            yield from (top / folder for folder in (group, *group.parents))
     yield from (root, root / "memory")
 
 
