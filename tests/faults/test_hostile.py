@@ -212,7 +212,7 @@ def test_a_read_only_machine(tmp_path: Path, seen: Seen) -> None:
     environ = {
         **request(MODEL), "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATASET_PATH": str(data),
         "WORKSPACE_DIR": str(folders["workspace"]), "XDG_CACHE_HOME": str(folders["cache"]),
-        "TMPDIR": str(folders["temporary"]),
+        "TMPDIR": str(folders["temporary"]), "MPLCONFIGDIR": str(folders["cache"] / "matplotlib"),  # as in the image
     }  # fmt: skip
     probe = read_only([*folders.values()], ["touch", str(tmp_path / "written")])
     refused = subprocess.run(probe, capture_output=True, text=True, check=False)
