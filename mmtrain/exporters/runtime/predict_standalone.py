@@ -171,12 +171,16 @@ class Predictor:
         return pose
 
     def _normalised(self, picture_bgr: Array) -> Array:
-        """(H, W, 3) uint8 or float32 BGR -> (3, H, W) float32; padded where the input is larger."""
-        pixels = picture_bgr.astype(np.float32)
+        """(H, W, 3) uint8 or float32 BGR -> (3, H, W) float32, one colour after the other: no strided pass over all."""
+        planes = cv2.split(picture_bgr)
         if self._pre["color_space"] == "RGB":
-            pixels = pixels[..., ::-1]
-        mean, std = (np.asarray(self._pre[name], dtype=np.float32) for name in ("mean", "std"))
-        return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+            planes = planes[::-1]
+        tensor = np.empty((3, *picture_bgr.shape[:2]), dtype=np.float32)
+        means, deviations = (np.asarray(self._pre[name], dtype=np.float32) for name in ("mean", "std"))
+        for target, plane, mean, deviation in zip(tensor, planes, means, deviations, strict=True):
+            np.subtract(plane, mean, out=target, dtype=np.float32)
+            np.divide(target, deviation, out=target)
+        return tensor
 
 
 # How a picture becomes the input -------------------------------------------------------------------------------------
@@ -190,8 +194,9 @@ def resized(image: Array, pre: dict[str, Any], box: Array | None) -> tuple[Array
     picture = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
     input_h, input_w = _input_size(pre, new_h, new_w)
     if (input_h, input_w) != (new_h, new_w):
-        canvas = np.empty((input_h, input_w, 3), dtype=np.float32)
-        canvas[:] = _padding_bgr(pre)
+        padding = _padding_bgr(pre)
+        canvas = np.empty((input_h, input_w, 3), np.uint8 if all(v in range(256) for v in padding) else np.float32)
+        canvas[:] = padding
         canvas[:new_h, :new_w] = picture
         picture = canvas
     scale = (1 / (new_w / width), 1 / (new_h / height))  # rounded as MMDetection rounds it: masks are cut by it
