@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Predicting beside MMDetection's DetInferencer: same weights, same images, same machine, in turns.
 
-    python scripts/bench_predict.py [--images FOLDER] [--count 24] [--rounds 5] [--ways pytorch onnx ...]
+    python scripts/bench_predict.py [--checkpoint FILE] [--count 24] [--rounds 5] [--ways pytorch onnx ...]
 
 RTMDet-s at 640 px on the CPU, files in and one JSON file out. Each round runs every way over all images, so that a
 ratio compares neighbours in time; what is told is the median of the rounds' ratios, with the smallest and the largest.
 Nothing is drawn by any of them.
 
-The weights are drawn: batch norms see the images, and the classifier is set so that some hundred candidates of an image
-pass MMDetection's score of 0.001 and about ten pass 0.25, as those of a trained model do. An untrained one has either
-none or tens of thousands, and suppression would be all that is measured.
+The weights are trained on drawn shapes, once, and kept in workspace/bench-predict: random ones find either nothing or
+tens of thousands of objects, and in fewer bits something else. Nobody's pictures are needed.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +31,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mmtrain.datasets.shapes import write_shapes  # noqa: E402
 from mmtrain.machine import available_cores  # noqa: E402
 from mmtrain.predicting.agreement import PROBES, agreement  # noqa: E402
 from mmtrain.predicting.found import Item, Seen  # noqa: E402
@@ -42,9 +43,7 @@ from mmtrain.predicting.run import Reading, Writing, predict_all  # noqa: E402
 from mmtrain.predicting.writers import Wanted  # noqa: E402
 from trainer_sdk.settings import Settings  # noqa: E402
 
-MODEL, SIZE, CLASSES = "rtmdet-s", 640, ("a", "b", "c")
-SPREAD, MIDDLE = 5.3, -18.9
-"""Of the classifier's logits: 1.2 % of them pass -6.9, a score of 0.001, and 0.04 % pass -1.1, one of 0.25."""
+MODEL, SIZE, FIELD = "rtmdet-s", 640, 128
 PAUSE_S = 0.3
 """Between two ways: the threads of one stop spinning."""
 
@@ -58,8 +57,9 @@ Way = Callable[[list[str], Path], None]
 def main() -> None:
     arguments = parsed()
     with tempfile.TemporaryDirectory() as folder:
-        files = images(arguments.images, arguments.count, Path(folder))
-        checkpoint, config = draw_model(Path(folder), files)
+        files = images(arguments.count, Path(folder))
+        checkpoint = arguments.checkpoint or trained(ROOT / "workspace" / "bench-predict")
+        config = written_config(checkpoint, Path(folder) / "config.py")
         ways = all_ways(checkpoint, config, arguments.ways, files, Path(folder))
         rows = measured(ways, files, arguments.rounds, Path(folder))
     print(f"{len(files)} images, {arguments.rounds} rounds, {available_cores()} cores, load {os.getloadavg()[0]:.1f}")
@@ -70,89 +70,53 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="folder of pictures; by default they are drawn")
+    parser.add_argument("--checkpoint", type=Path, help="of a detector; by default RTMDet-s is trained on drawn shapes")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="beside DetInferencer")
     return parser.parse_args()
 
 
-def images(folder: Path | None, count: int, temporary: Path) -> list[str]:
-    """Paths of pictures; drawn ones are 640 x 480 JPEGs with noise, about as hard to decode as photographs."""
-    if folder is not None:
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        return [str(path) for path in found[:count]]
+def images(count: int, folder: Path) -> list[str]:
+    """Paths of drawn pictures: 640 x 480 JPEGs of 20 fields of noise, four of them with one to four shapes."""
+    write_shapes(folder / "fields", counts={"val": 4 * count}, size=(FIELD, FIELD), seed=1)
+    fields = [cv2.imread(str(path)) for path in sorted((folder / "fields/images").iterdir())]
     random = np.random.default_rng(0)
-    paths = [temporary / f"{number:03}.jpg" for number in range(count)]
-    for path in paths:
-        coarse = random.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(path), cv2.add(picture, random.integers(0, 24, picture.shape, dtype=np.uint8)))
+    paths = [folder / f"{number:03}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        noise = random.integers(90, 150, (4 * FIELD, 5 * FIELD, 3), dtype=np.uint8)
+        picture = cv2.GaussianBlur(noise, (0, 0), 1.5)
+        for place, field in zip(random.permutation(15)[:4], fields[4 * number :], strict=False):
+            top, left = FIELD * (place // 5), FIELD * (place % 5)
+            picture[top : top + FIELD, left : left + FIELD] = field
+        cv2.imwrite(str(path), picture[:480])
     return [str(path) for path in paths]
 
 
-def draw_model(folder: Path, files: list[str]) -> tuple[Path, Path]:
-    """A checkpoint in our form, and the configuration that MMDetection's own tools build the same model from."""
-    import torch
+def trained(folder: Path) -> Path:
+    """A checkpoint that knows the shapes, from scratch, at the size of a field; one that is there already is taken."""
+    checkpoint = folder / "1" / "out" / "best.pth"
+    if not checkpoint.is_file():
+        data = write_shapes(folder / "shapes", counts={"train": 160, "val": 16, "test": 8}, size=(FIELD, FIELD))
+        config = {"epochs": 15, "batch": 8, "imgsz": FIELD, "mosaic": 0, "val_interval": 15, "workers": 0}
+        asked = {"JOB_ID": "1", "MODEL_NAME": MODEL, "DATASET_PATH": str(data), "WORKSPACE_DIR": str(folder)}
+        asked["CONFIG"] = json.dumps(config | {"pretrained": False, "device": "cpu"})
+        basic = {name: os.environ[name] for name in ("PATH", "HOME")}
+        subprocess.run([sys.executable, ROOT / "train.py"], env={**basic, **asked}, check=True, stdout=sys.stderr)
+    return checkpoint
 
-    from mmtrain import compat
 
-    compat.apply()
-    compat.import_framework("mmdet")
-    from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import MODELS, init_default_scope
+def written_config(checkpoint: Path, path: Path) -> Path:
+    """The configuration that MMDetection's own tools build the same model from."""
+    source(checkpoint).cfg.dump(path)
+    return path
 
-    from mmtrain.engine.fit import upstream_config
+
+def source(checkpoint: Path) -> Any:
+    """The model, for pictures of the benchmark's size."""
     from mmtrain.engine.model_of import load_model
-    from mmtrain.recipes import load_recipe
-    from trainer_sdk.tasks import Task
 
-    torch.set_num_threads(available_cores())
-    torch.manual_seed(0)
-    init_default_scope("mmdet")
-    recipe = load_recipe(MODEL, Task.DETECTION)
-    config = upstream_config(recipe)
-    config["model"]["backbone"].pop("init_cfg", None)
-    config["model"]["bbox_head"]["num_classes"] = len(CLASSES)
-    model = revert_sync_batchnorm(MODELS.build(config["model"]))
-    model.init_weights()
-    settle(model, torch.cat([as_input(path, model) for path in files[:4]]))
-    description = {
-        "format": "openmmlab-trainer/1", "task": Task.DETECTION.value, "recipe": MODEL, "classes": list(CLASSES),
-        "input_size_wh": [SIZE, SIZE], "dataset": {}, "config": "",
-    }  # fmt: skip
-    checkpoint = folder / "model.pth"
-    meta = {"trainer": description, "dataset_meta": {"classes": list(CLASSES)}}
-    torch.save({"meta": meta, "state_dict": model.state_dict()}, checkpoint)
-    path = folder / "config.py"
-    load_model(checkpoint).cfg.dump(path)
-    return checkpoint, path
-
-
-def as_input(path: str, model: Any) -> Any:
-    """(1, 3, 640, 640), normalised."""
-    import torch
-
-    picture = torch.from_numpy(cv2.resize(cv2.imread(path), (SIZE, SIZE))).permute(2, 0, 1).float()
-    return ((picture - model.data_preprocessor.mean) / model.data_preprocessor.std)[None]
-
-
-def settle(model: Any, inputs: Any) -> None:
-    """Gives the batch norms the statistics of some images, and the classifier logits like a trained one's."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model.train()
-        model._forward(inputs)
-        model.eval()
-        scores, _ = model._forward(inputs)
-        for layer, logits in zip(model.bbox_head.rtm_cls, scores, strict=True):
-            factor = SPREAD / logits.std()
-            layer.weight.mul_(factor)
-            layer.bias.copy_((layer.bias - logits.mean()) * factor + MIDDLE)
+    return load_model(checkpoint, size_wh=(SIZE, SIZE))
 
 
 def all_ways(checkpoint: Path, config: Path, names: Sequence[str], files: list[str], folder: Path) -> dict[str, Way]:
@@ -173,12 +137,11 @@ def all_ways(checkpoint: Path, config: Path, names: Sequence[str], files: list[s
 
 def exported(checkpoint: Path, kind: str, folder: Path) -> Path:
     """A package with its certificate."""
-    from mmtrain.engine.model_of import load_model
     from mmtrain.exporters.export import export
     from mmtrain.exporters.worker import source_of
     from trainer_sdk.model_configs import ExportConfig
 
-    certificate = export(source_of(load_model(checkpoint)), ExportConfig(), kind, folder, measure_speed=False)
+    certificate = export(source_of(source(checkpoint)), ExportConfig(), kind, folder, measure_speed=False)
     print(f"certificate of {kind}: {certificate.verdict} {'; '.join(certificate.failures)}")
     return folder
 
@@ -190,10 +153,9 @@ def opened(path: Path, precision: str) -> tuple[Any, Options]:
         from mmtrain.predicting.package import open_package
 
         return open_package(path, options)[0], options
-    from mmtrain.engine.model_of import load_model
     from mmtrain.predicting.checkpoint import predictor_of
 
-    return predictor_of(load_model(path), options), options
+    return predictor_of(source(path), options), options
 
 
 def looked(model: tuple[Any, Options], files: list[str]) -> list[Seen]:
