@@ -139,7 +139,7 @@ def exported(checkpoint: Path, kind: str, folder: Path) -> Path:
     """A package with its certificate."""
     from mmtrain.exporters.export import export
     from mmtrain.exporters.worker import source_of
-    from trainer_sdk.model_configs import ExportConfig
+    from trainer_sdk.config.model_jobs import ExportConfig
 
     certificate = export(source_of(source(checkpoint)), ExportConfig(), kind, folder, measure_speed=False)
     print(f"certificate of {kind}: {certificate.verdict} {'; '.join(certificate.failures)}")

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, RunScript
 from tests.exports.looking import look
 from tests.exports.sources import small_probes
 from tests.exports.untrained import MODELS, write_checkpoint, write_pictures
-from trainer_sdk.model_configs import ExportConfig
+from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.tasks import Task
 
 JOB_S = 500.0

@@ -31,12 +31,12 @@ def write_checkpoint(model: str, task: Task, folder: Path, size: int = 64) -> Pa
 
 
 def with_extent(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """RTMDet's boxes some cells large instead of none, so that they overlap, and its masks diamonds around their cell."""
+    """RTMDet's boxes are some cells large instead of none, so that they overlap, and its masks diamonds."""
     for name, values in state.items():
         if "rtm_reg" in name and name.endswith(".bias"):
-            values += 1.5
+            values.add_(1.5)
         if "rtm_kernel" in name and name.endswith(".bias"):
-            values[:] = diamond()
+            values.copy_(diamond())
     return state
 
 
