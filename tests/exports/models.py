@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -21,6 +23,7 @@ from mmtrain.config.build import build_config
 from mmtrain.config.files import DatasetFiles
 from mmtrain.engine.checkpoints import describe
 from mmtrain.engine.fit import runnable, upstream_config
+from mmtrain.exporters.probes import probe_images
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe
 from tests.matrix.heads import BY_CLASSES
@@ -74,22 +77,26 @@ def decide(model: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.05, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
-    if type(model).__name__ == "YOLOX":  # sees pixels of 0..255, and takes exponentials of what becomes of them
-        _let_it_see(model, generator)
+    if type(model).__name__ in ("YOLOX", "BottomupPoseEstimator"):  # see pixels of 0..255, and say exponentials
+        _let_it_see(model)
     for name, parameter in model.named_parameters():
         if name.endswith(".weight") and any(fnmatchcase(name, f"{pattern}.weight") for pattern in BY_CLASSES):
             parameter.data.mul_(DECIDED)
         if fnmatchcase(name, "bbox_head.rtm_reg.*.bias"):
             parameter.data.add_(LARGE)
+        if fnmatchcase(name, "bbox_head.multi_level_conv_reg.*.weight"):
+            parameter.data.div_(DECIDED)  # YOLOX: sides are exponentials
 
 
-def _let_it_see(model: nn.Module, generator: torch.Generator) -> None:
-    """Batch norms get the statistics of random pixels."""
+def _let_it_see(model: nn.Module) -> None:
+    """Batch norms get the statistics of pictures."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None
+    pictures = np.stack([cv2.resize(image, (256, 192)) for image in probe_images()])
+    head = model.bbox_head if hasattr(model, "bbox_head") else model.head
     model.train()
     with torch.no_grad():
-        model.bbox_head(model.extract_feat(torch.rand((2, 3, 96, 128), generator=generator) * 255))
+        head(model.extract_feat(torch.from_numpy(pictures).permute(0, 3, 1, 2).float()))
     model.eval()
