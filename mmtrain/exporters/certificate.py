@@ -134,7 +134,7 @@ class Certificate(_Frozen):
     def anything_compared(self) -> bool:
         """Two empty answers prove nothing."""
         seen = self.validation is not None and bool(self.validation.pytorch.overall)
-        return bool(self.tensors.errors) or self.probes.objects > 0 or seen
+        return bool(self.tensors.errors) or self.probes.pairs > 0 or seen
 
     @property
     def compared(self) -> list[tuple[str, float, float]]:

@@ -22,8 +22,10 @@ class Difference(BaseModel):
 
     objects: int = 0
     """That the reference saw and that lie not at the very edge of what is reported."""
+    pairs: int = 0
+    """Of the same object by both, whose errors count; also at the edge."""
     unmatched: int = 0
-    """Of these, and of the exported model's, without a partner."""
+    """Of the objects, and of the exported model's, without a partner."""
     box: float = 0.0
     score: float = 0.0
     mask: float = 0.0
@@ -45,6 +47,7 @@ class Difference(BaseModel):
         """Of both together: numbers of objects add up, of errors the largest counts."""
         return Difference(
             objects=self.objects + other.objects,
+            pairs=self.pairs + other.pairs,
             unmatched=self.unmatched + other.unmatched,
             box=max(self.box, other.box),
             score=max(self.score, other.score),
@@ -71,6 +74,7 @@ def difference(reference: Found, exported: Found, size_hw: tuple[int, int], *, m
     second = {name: values[pairs[:, 1]] for name, values in exported.items()}
     return Difference(
         objects=int((reference["scores"] > near).sum()),
+        pairs=len(pairs),
         unmatched=ours + theirs,
         box=_largest(first["boxes"] - second["boxes"]) / longer,
         score=_largest(first["scores"] - second["scores"]),

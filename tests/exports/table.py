@@ -24,7 +24,7 @@ def row() -> Iterator[Row]:
     def add(name: str, certificate: Certificate) -> None:
         probes = certificate.probes
         rows[name, certificate.format] = {
-            "name": name, "format": certificate.format, "verdict": certificate.verdict, "objects": probes.objects,
+            "name": name, "format": certificate.format, "verdict": certificate.verdict, "objects": probes.pairs,
             "unmatched": probes.unmatched,
             "errors": [probes.box, probes.score, probes.mask, probes.keypoint, probes.pixels],
             "outputs": max(certificate.tensors.errors.values(), default=None), "size": certificate.file.size_bytes,
