@@ -8,7 +8,7 @@ PARALLEL ?= --numprocesses logical --maxprocesses 4
 CEPH_UP ?= ../shared/tools/ceph_rgw_up.sh
 DATA ?= ../shared/data/training-datasets/datasets/ds_bccd
 
-.PHONY: help setup lock demo shapes test matrix exports exports-test faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-events bench-predict bench-s3 bench-stream describe fuzz audit image clean
+.PHONY: help setup lock demo shapes test matrix exports exports-test exports-short faults faults-short faults-ceph check format real real-models bench bench-convert bench-train bench-events bench-predict bench-s3 bench-stream describe fuzz audit image clean
 
 help:            ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -42,6 +42,9 @@ faults-ceph: setup ## its part with a real Ceph gateway (CEPH_UP=script that sta
 
 exports-test: setup ## models predicted with, exported and evaluated: whole jobs on tiny drawn data
 	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile tests/exports
+
+exports-short: setup ## the certificate, one whole export, its package without torch, one model a kind; under 4 minutes on 2 cores
+	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile -m short tests/exports
 
 faults-short: setup ## the quick ones of them, under 5 minutes on 2 cores; writes nothing
 	$(VENV)/python scripts/faults.py --short -- $(PARALLEL) --dist loadfile

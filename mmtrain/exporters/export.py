@@ -53,6 +53,8 @@ class Source:
     """mmdet, mmseg or mmpose."""
     task: Task
     about: About
+    size_multiple: int = 32
+    """Both sides of its input are multiples of it."""
 
 
 class Plan(NamedTuple):
@@ -149,7 +151,7 @@ def _planned(source: Source, config: ExportConfig) -> Plan:
             f"a pose model reads points from crops of the size it was trained with, {own[0]}x{own[1]}",
             hint="leave input_shape and imgsz out",
         )
-    shape = input_shape(pre, asked, graph, config)
+    shape = input_shape(pre, graph, config, multiple=source.size_multiple)
     if not config.dynamic_size:
         pre = fixed(pre, (shape[3], shape[2]), graph.postprocessing["kind"])
     reference = Reference(source.model, pipeline, pre, scope=source.scope)

@@ -97,7 +97,13 @@ def at_size(pipeline: Sequence[Mapping[str, Any]], size_wh: Size) -> list[Dict]:
         "BottomupResize": {"input_size": (width, height)},
         "TopdownAffine": {"input_size": (width, height)},
     }
-    return [{**step, **sizes.get(str(step["type"]).rpartition(".")[2], {})} for step in copy.deepcopy(list(pipeline))]
+    steps = [(str(step["type"]).rpartition(".")[2], dict(step)) for step in copy.deepcopy(list(pipeline))]
+    pad = next((step for kind, step in steps if kind == "Pad" and "size" in step), None)
+    if pad is None or width == height:
+        return [{**step, **sizes.get(kind, {})} for kind, step in steps]
+    fit: Dict = {"type": "mmdet.FixShapeResize", "width": width, "height": height, "keep_ratio": True}
+    fit["pad_val"] = pad["pad_val"]  # MMCV's Resize would let an upright picture stand out of a letterbox that lies
+    return [fit if kind == "Resize" else {**step, **sizes.get(kind, {})} for kind, step in steps]
 
 
 def fixed(pre: Dict, size_wh: Size, kind: str) -> Dict:
@@ -119,8 +125,12 @@ def fixed(pre: Dict, size_wh: Size, kind: str) -> Dict:
     }
 
 
-def whole_cells(pre: Mapping[str, Any]) -> Size:
-    """Width and height of the model's own size, rounded up to what it can see."""
-    multiple = pre["size_multiple"]
+def whole_cells(pre: Mapping[str, Any], of_model: int = 1) -> Size:
+    """Width and height of the model's own size, rounded up to what it can see.
+
+    Args:
+        of_model: of which both sides are multiples, whatever the pipeline pads to.
+    """
+    multiple = math.lcm(pre["size_multiple"], of_model)
     width, height = (math.ceil(side / multiple) * multiple for side in pre["size_wh"])
     return width, height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from mmtrain.exporters.graphs.graph import Graph
@@ -10,19 +11,27 @@ from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError
 
 
-def input_shape(
-    pre: dict[str, Any], asked: tuple[int, int, int, int] | None, graph: Graph, config: ExportConfig
-) -> tuple[int, int, int, int]:
+def input_shape(pre: dict[str, Any], graph: Graph, config: ExportConfig, *, multiple: int) -> tuple[int, int, int, int]:
     """(batch, 3, height, width) of the file: what was asked for, or one image of the model's own size.
+
+    Args:
+        multiple: of which both sides are multiples.
 
     Raises:
         ConfigError: a size or a batch that the model cannot take.
     """
-    width, height = whole_cells(pre)
+    asked = config.input_shape
+    width, height = whole_cells(pre, multiple)
     if asked and (asked[3], asked[2]) != (width, height):
+        cell = math.lcm(pre["size_multiple"], multiple)
         raise ConfigError(
-            f"input_shape={list(asked)}: height and width must be multiples of {pre['size_multiple']}",
+            f"input_shape={list(asked)}: height and width must be multiples of {cell}",
             hint=f"{[asked[0], 3, height, width]} is the next",
+        )
+    if config.imgsz not in (None, (width, height)) and pre["pad_to_size"]:
+        raise ConfigError(
+            f"imgsz={list(config.imgsz or ())}: width and height must be multiples of {multiple}",
+            hint=f"{[width, height]} is the next",
         )
     batch = asked[0] if asked else 1
     if graph.one_image and (batch != 1 or config.dynamic_batch):

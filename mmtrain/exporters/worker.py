@@ -58,6 +58,7 @@ def source_of(loaded: LoadedModel) -> Source:
         preprocessor=dict(loaded.cfg.model.data_preprocessor),
         scope=loaded.cfg.default_scope,
         task=loaded.task,
+        size_multiple=recipe.size_multiple,
         about=About(
             model_name=recipe.name,
             task=loaded.task.value,

@@ -31,6 +31,7 @@ def source_of(recipe: Recipe, folder: Path, imgsz: tuple[int, int] = SMALL) -> S
         preprocessor=dict(built.config.model.data_preprocessor),
         scope=built.config.default_scope,
         task=recipe.task,
+        size_multiple=recipe.size_multiple,
         about=About(
             model_name=recipe.name,
             task=recipe.task.value,

@@ -22,6 +22,8 @@ from tests.exports.sources import small_probes, source_of
 from trainer_sdk.config.model_jobs import ExportConfig
 from trainer_sdk.errors import ConfigError
 
+pytestmark = pytest.mark.short
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> exporting.Source:
@@ -99,6 +101,20 @@ def validation_images(folder: Path, class_names: Sequence[str]) -> Images:
     document = {"images": images, "annotations": objects, "categories": categories}
     (folder / "val.json").write_text(json.dumps(document))
     return Images(root=folder, annotations=folder / "val.json")
+
+
+def test_another_letterbox_than_the_trained_one(tmp_path: Path) -> None:
+    """Trained on squares, exported for lying pictures: MMCV's own resize would leave such a letterbox."""
+    square = source_of(load_recipe("rtmdet-tiny"), tmp_path / "square", (96, 96))
+    certificate = exported(square, tmp_path, input_shape=[1, 3, 64, 128])
+    assert certificate.failures == []
+    assert certificate.probes.pairs > 20
+
+
+def test_a_size_that_the_model_cannot_see_is_refused(source: exporting.Source, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multiples of 32") as caught:
+        exported(source, tmp_path, input_shape=[1, 3, 100, 128])
+    assert "[1, 3, 128, 128] is the next" in caught.value.hint
 
 
 def test_int8_without_images_is_refused(source: exporting.Source, tmp_path: Path) -> None:

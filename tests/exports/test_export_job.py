@@ -22,6 +22,7 @@ from tests.doubles.backend import ContractBackend
 from tests.exports.alone import Alone
 from tests.exports.models import build
 
+pytestmark = pytest.mark.short
 EXPORT_S = 500.0
 LEAST = 0.02
 CLASSES = ("circle", "square", "triangle")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,21 +21,34 @@ SIZES = {"dino-4scale-r50": (256, 192)}
 """Of models that need more positions than a small input has."""
 
 
+SHORT = {"rtmdet-tiny", "rtmdet-ins-tiny", "faster-rcnn-r50", "bisenetv2", "rtmpose-t", "rtmo-s"}
+"""One of each kind of graph: `make exports-short`."""
+
+
+def exported_to(export_format: str, short: set[str]) -> list[Any]:
+    """Recipes as parameters."""
+    return [
+        pytest.param(recipe, id=ident(recipe), marks=[pytest.mark.short] if recipe.name in short else [])
+        for recipe in all_recipes()
+        if export_format in recipe.exports
+    ]
+
+
 def ident(recipe: Recipe) -> str:
     return f"{recipe.task.value}-{recipe.name}"
 
 
-@pytest.mark.parametrize("recipe", [one for one in all_recipes() if "onnx" in one.exports], ids=ident)
+@pytest.mark.parametrize("recipe", exported_to("onnx", SHORT))
 def test_onnx(recipe: Recipe, tmp_path: Path, row: Row) -> None:
     prove("onnx", recipe, tmp_path, row)
 
 
-@pytest.mark.parametrize("recipe", [one for one in all_recipes() if "torchscript" in one.exports], ids=ident)
+@pytest.mark.parametrize("recipe", exported_to("torchscript", {"rtmdet-tiny"}))
 def test_torchscript(recipe: Recipe, tmp_path: Path, row: Row) -> None:
     prove("torchscript", recipe, tmp_path, row)
 
 
-@pytest.mark.parametrize("recipe", [one for one in all_recipes() if "openvino" in one.exports], ids=ident)
+@pytest.mark.parametrize("recipe", exported_to("openvino", {"rtmdet-tiny"}))
 def test_openvino(recipe: Recipe, tmp_path: Path, row: Row) -> None:
     prove("openvino", recipe, tmp_path, row)
 
