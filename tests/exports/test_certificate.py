@@ -94,7 +94,7 @@ def validation_images(folder: Path, class_names: Sequence[str]) -> Images:
         images.append({"id": number, "file_name": f"{number}.png", "height": height, "width": width})
         for label in range(len(class_names)):
             objects.append({
-                "id": len(objects), "image_id": number, "category_id": label, "bbox": [8 * label, 8, 40, 30],
+                "id": len(objects) + 1, "image_id": number, "category_id": label, "bbox": [8 * label, 8, 40, 30],
                 "area": 1200, "iscrowd": 0,
             })  # fmt: skip
     categories = [{"id": label, "name": name} for label, name in enumerate(class_names)]
