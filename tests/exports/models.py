@@ -77,10 +77,12 @@ def decide(model: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.05, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
-    if type(model).__name__ in ("YOLOX", "BottomupPoseEstimator"):  # see pixels of 0..255, and say exponentials
+    sees = type(model).__name__ in ("YOLOX", "BottomupPoseEstimator")  # pixels of 0..255, and says exponentials
+    if sees:
         _let_it_see(model)
+    loud = [] if sees else [f"{pattern}.weight" for pattern in BY_CLASSES]
     for name, parameter in model.named_parameters():
-        if name.endswith(".weight") and any(fnmatchcase(name, f"{pattern}.weight") for pattern in BY_CLASSES):
+        if any(fnmatchcase(name, pattern) for pattern in loud):
             parameter.data.mul_(DECIDED)
         if fnmatchcase(name, "bbox_head.rtm_reg.*.bias"):
             parameter.data.add_(LARGE)

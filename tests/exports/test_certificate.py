@@ -143,14 +143,16 @@ def test_swapped_colours_fail(source: exporting.Source, tmp_path: Path, monkeypa
 
 
 def test_another_resize_fails(source: exporting.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nearest(image: Any, size: Any, interpolation: int = 0) -> Any:
-        return cv2_resize(image, size, interpolation=cv2.INTER_NEAREST)
+    class Nearest:
+        """OpenCV, but for one thing."""
 
-    cv2_resize = cv2.resize
-    fake = type(
-        "Cv2", (), {name: getattr(cv2, name) for name in ("INTER_LINEAR", "dnn")} | {"resize": staticmethod(nearest)}
-    )
-    monkeypatch.setattr(predict_standalone, "cv2", fake)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cv2, name)
+
+        def resize(self, image: Any, size: Any, interpolation: int) -> Any:
+            return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
+
+    monkeypatch.setattr(predict_standalone, "cv2", Nearest())
     assert_seen_in_the_probes(exported(source, tmp_path))
 
 
