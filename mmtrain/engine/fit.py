@@ -27,7 +27,7 @@ from mmtrain.engine.resume import ResumableLoop, ResumeHook, choose_checkpoint
 from mmtrain.engine.safe_load import load_checkpoint_safely
 from mmtrain.engine.seeding import SeedHook
 from mmtrain.engine.start import fitting, write_start
-from mmtrain.engine.stopping import StopRequest, heed_only_the_parent
+from mmtrain.engine.stopping import LoadingContext, StopRequest, heed_only_the_parent
 from mmtrain.engine.team import ALONE, Team
 from mmtrain.plan import TrainPlan
 from mmtrain.recipes import Recipe, load_recipe
@@ -176,6 +176,8 @@ def prepared_runner(config: Config, plan: TrainPlan) -> Runner:
         def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader[Any]:
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
             loader.worker_init_fn = _Settled(loader.worker_init_fn)
+            if loader.num_workers:
+                loader.multiprocessing_context = LoadingContext()
             return loader
 
     return Prepared.from_cfg(config)

@@ -7,6 +7,7 @@ parent that was killed asks for nothing any more.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.context
 import os
 import signal
 import threading
@@ -102,11 +103,28 @@ def end_this_process() -> None:
     os._exit(1)
 
 
+class _BornDeaf(multiprocessing.context.ForkProcess):
+    """Its first thread begins with SIGTERM blocked; torch starts others there before any code of ours runs."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class LoadingContext(multiprocessing.context.ForkContext):
+    """Of data loading processes, which then have to `heed_only_the_parent`."""
+
+    Process = _BornDeaf
+
+
 def heed_only_the_parent() -> None:
     """For a data loading process: SIGTERM ends it when its own parent sends it, and is nothing when others do.
 
     Torch's handler ends it, and so the training, when somebody signals every process of a job: the checkpoint that is
-    to be saved then still needs it.
+    to be saved then still needs it. Every thread has to block the signal: see `LoadingContext`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
