@@ -100,7 +100,7 @@ VARIABLES: tuple[tuple[str, tuple[Variable, ...]], ...] = (
                 "CALLBACK_MAX_RETRIES",
                 "how often one progress event or log row is repeated before it is left out; validations and outcome "
                 "are repeated until the time is over",
-                "without end",
+                "without end; in the last delivery six times, where the answer is 500",
             ),
             Variable("CALLBACK_TOKEN", "sent as `Authorization: Bearer ...`"),
             Variable("CALLBACK_TOKEN_FILE", "a file with the token, read again when the backend answers 401"),

@@ -53,6 +53,7 @@ def measured_batch(plan: TrainPlan, files: DatasetFiles, session: JobSession, *,
     devices = plan.devices
     usual, least = plan.batch.value // devices, load_recipe(plan.recipe, plan.task).least_batch
     batches = choices.batches_to_try(usual, least, plan.iters_per_epoch.value, gpu=bool(plan.gpus))
+    session.log("measuring how many images at a time the memory allows")
     tried = _probe(plan, files, batches, session, streaming=streaming)
     if tried and tried[0].share > MOST_SHARE and batches[0] > least:
         smaller = choices.smaller_batches(batches[0], least)

@@ -261,7 +261,9 @@ def test_without_a_backend_the_log_is_all_there_is(tmp_path: Path, job_id: str) 
     assert read_events(tmp_path / "events.jsonl")[0]["body"]["job_id"] == job_id
 
 
-def test_at_the_end_an_event_that_is_always_answered_500_does_not_hold_up_the_outcome(tmp_path: Path) -> None:
+def test_at_the_end_an_event_that_is_always_answered_500_does_not_hold_up_the_outcome(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Only events that can be spared are left out, and only then."""
     delivered: list[str] = []
 
@@ -275,8 +277,11 @@ def test_at_the_end_an_event_that_is_always_answered_500_does_not_hold_up_the_ou
 
         def close(self) -> None: ...
 
+    caplog.set_level("INFO")
     outbox = Outbox(tmp_path, "123", Picky())
     for event in (LogLine(message="poison"), Failed(exit_code=1, error_message="[X] y")):
         outbox.tell(event)
     assert outbox.close(timeout_s=20)
     assert delivered == ["/training/jobs/123/callback/completion"]
+    assert outbox.refused == 1  # what was left out did not arrive
+    assert "answers again" not in caplog.text.partition("is left out")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,17 @@ with session.step("train"):
     print("should not be reached", flush=True)
 session.complete(DONE)
 """
+IMPORTING = """
+import pathlib
+lines = ("import pathlib, time", "print('at work', flush=True)", "for _ in range(15): time.sleep(0.1)",
+         "pathlib.Path('whole').touch()")
+pathlib.Path("slow.py").write_text("\\n".join(lines))
+sys.path.insert(0, ".")
+with session.step("fetch"):
+    import slow
+    time.sleep(60)
+session.complete(DONE)
+"""
 
 
 @pytest.fixture
@@ -62,6 +74,17 @@ def test_a_job_that_swallows_the_exception_stops_at_the_next_step(
     done = job.wait(30)
     assert done.exit_code == 143
     assert "should not be reached" not in done.stdout
+    assert [text[:36] for text in said(backend)] == ["[Interrupted] stopped by SIGTERM dur"]
+
+
+def test_an_import_is_finished_first(start_job: StartJob, backend: ContractBackend, tmp_path: Path) -> None:
+    """An exception in the middle could leave the lock of a module taken, and whoever delivers waiting for it."""
+    job = start_job(IMPORTING)
+    wait_for_line(job, "at work")
+    job.process.terminate()
+    done = job.wait(20)
+    assert (done.exit_code, done.outcome["phase"]) == (143, "fetch")
+    assert (tmp_path / "whole").exists()
     assert [text[:36] for text in said(backend)] == ["[Interrupted] stopped by SIGTERM dur"]
 
 

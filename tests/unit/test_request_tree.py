@@ -10,6 +10,7 @@ import pytest
 from tests.request_forms import TREE_DEFAULTS, problem, read, tree
 from trainer_sdk.config.platform_tree import wishes
 from trainer_sdk.config.train import TrainConfig
+from trainer_sdk.errors import ConfigError
 
 AUGMENTATIONS = (
     "mosaic", "mixup", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "random_crop",
@@ -63,18 +64,18 @@ def test_a_changed_leaf_of_the_generic_tree_is_a_wish(leaf: dict[str, Any], expe
 
 def test_a_wish_that_cannot_be_granted_is_noted() -> None:
     (note,) = read({"advanced_config": tree(log_interval=5)}).notes
-    assert note == "advanced_config.log_interval=5 has no effect in this trainer"
+    assert note == "CONFIG.advanced_config.log_interval=5 has no effect in this trainer"
 
 
 def test_what_belongs_to_a_switch_counts_with_it() -> None:
     branch = {"hue": 0.1, "saturation": 0.2, "brightness": 0.3, "rotation_degrees": 10, "crop_scale": [0.8, 1]}
-    chosen, _ = wishes({"augmentation": branch})
+    chosen, _ = wishes({"augmentation": branch}, "")
     assert chosen == {}
     switched = {"color_jitter": True, "random_rotation": True, "random_crop": True}
-    chosen, _ = wishes({"augmentation": branch | switched})
+    chosen, _ = wishes({"augmentation": branch | switched}, "")
     values = {name: value for name, (_, value) in chosen.items()}
     assert values == {"hsv_h": 0.1, "hsv_s": 0.2, "hsv_v": 0.3, "degrees": 10, "random_crop": 1.0}
-    off, _ = wishes({"augmentation": branch | switched | {"enabled": False}})
+    off, _ = wishes({"augmentation": branch | switched | {"enabled": False}}, "")
     assert {value for _, value in off.values()} == {0.0}
     assert {*AUGMENTATIONS} == {*off}
 
@@ -82,7 +83,7 @@ def test_what_belongs_to_a_switch_counts_with_it() -> None:
 def test_a_switch_for_what_we_do_not_do_is_noted() -> None:
     notes = read({"advanced_config": tree(augmentation__cutmix=True, optimizer__nesterov=True)}).notes
     assert [note.partition("=")[0] for note in notes] == [
-        "advanced_config.optimizer.nesterov", "advanced_config.augmentation.cutmix",
+        "CONFIG.advanced_config.optimizer.nesterov", "CONFIG.advanced_config.augmentation.cutmix",
     ]  # fmt: skip
 
 
@@ -112,6 +113,16 @@ def test_a_misspelt_leaf_of_the_generic_tree_is_told() -> None:
     tree = {"optimizr": {"type": "sgd"}, "optimizer": {"type": "adam", "momentm": 0.8}}
     spec = read(CONFIG=json.dumps({"advanced_config": tree}))
     assert list(spec.notes) == [
-        "advanced_config.optimizr.type='sgd' is unknown and has no effect",
-        "advanced_config.optimizer.momentm=0.8 is unknown and has no effect",
+        "CONFIG.advanced_config.optimizr.type='sgd' is unknown and has no effect",
+        "CONFIG.advanced_config.optimizer.momentm=0.8 is unknown and has no effect",
     ]
+
+
+def test_our_own_keys_beside_the_trees_branches_count() -> None:
+    """Somebody wrote ``advanced`` by hand and the optimizer as an object."""
+    mixed = {"optimizer": {"type": "sgd"}, "seed": 5, "pretrained": False}
+    for name in ("advanced", "advanced_config"):
+        config = read({name: mixed}).config
+        assert (config.optimizer, config.seed, config.pretrained) == ("SGD", 5, False)
+    with pytest.raises(ConfigError, match=r"CONFIG\.advanced\.mozaic is unknown; did you mean 'mosaic'"):
+        read({"advanced": {"optimizer": {"type": "sgd"}, "mozaic": 1}})

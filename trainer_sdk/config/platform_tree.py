@@ -85,8 +85,17 @@ def is_generic_tree(advanced: Mapping[str, Any]) -> bool:
     return any(isinstance(advanced.get(branch), Mapping) for branch in BRANCHES)
 
 
-def wishes(advanced: Mapping[str, Any]) -> tuple[Chosen, list[str]]:
-    """The leaves somebody chose, and notes on what had no effect."""
+def of_the_tree(key: str) -> bool:
+    """Whether it stands at the top of the backend's tree."""
+    return key in LEAVES or key in BRANCHES
+
+
+def wishes(advanced: Mapping[str, Any], place: str) -> tuple[Chosen, list[str]]:
+    """The leaves somebody chose, and notes on what had no effect.
+
+    Args:
+        place: where the tree stands, such as ``CONFIG.advanced``.
+    """
     leaves = {leaf: value for leaf, value in _leaves(advanced) if value is not None}
     chosen = {
         name: (leaf, words.get(leaves[leaf], leaves[leaf]) if isinstance(leaves[leaf], str) else leaves[leaf])
@@ -96,13 +105,11 @@ def wishes(advanced: Mapping[str, Any]) -> tuple[Chosen, list[str]]:
     for rule in RULES:
         chosen |= rule(leaves)
     ignored = [
-        f"advanced_config.{leaf}={value!r} has no effect in this trainer"
+        f"{place}.{leaf}={value!r} has no effect in this trainer"
         for leaf, value in leaves.items()
         if value != NO_EFFECT_DEFAULTS.get(leaf, value)
     ] + [
-        f"advanced_config.{leaf}={value!r} is unknown and has no effect"
-        for leaf, value in leaves.items()
-        if leaf not in LEAVES
+        f"{place}.{leaf}={value!r} is unknown and has no effect" for leaf, value in leaves.items() if leaf not in LEAVES
     ]
     return chosen, ignored
 

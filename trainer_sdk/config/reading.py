@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from trainer_sdk.config.frozen import Asked
-from trainer_sdk.config.platform_tree import is_generic_tree, wishes
+from trainer_sdk.config.platform_tree import is_generic_tree, of_the_tree, wishes
 from trainer_sdk.config.text import parse_object, parse_value
 from trainer_sdk.config.values import as_device
 
@@ -142,13 +142,24 @@ class _Collector(Generic[Model]):
             elif value is not None and not isinstance(value, dict):
                 self.problems.append(f"{self.source}.{key} must be an object, found {type(value).__name__}")
             elif value and self._is_tree(value):
-                chosen, ignored = wishes(value)
+                place = f"{self.source}.{key}"
+                tree = {inner: item for inner, item in value.items() if not self._is_ours(inner, beside_tree=key)}
+                yield from ((place, inner, item) for inner, item in value.items() if inner not in tree)
+                chosen, ignored = wishes(tree, place)
                 self.notes.extend(ignored)
                 for name, (leaf, wish) in chosen.items():
                     # Chosen by hand: wins over the level above.
-                    self.given[name] = [(f"{self.source}.{key}.{leaf}", self._from_a_form(name, wish))]
+                    self.given[name] = [(f"{place}.{leaf}", self._from_a_form(name, wish))]
             elif value:
                 yield from ((f"{self.source}.{key}", inner, item) for inner, item in value.items())
+
+    def _is_ours(self, key: str, *, beside_tree: str) -> bool:
+        """Whether a key beside the branches of the generic tree is read as anywhere else. What the platform itself
+        may add to its tree is not refused."""
+        if of_the_tree(key):
+            return False
+        known = {**self.form.key_to_name, **self.form.lifted, **self.form.refused}
+        return key in known or beside_tree != "advanced_config"
 
     def _is_tree(self, value: Any) -> bool:
         return self.form.takes_tree and isinstance(value, dict) and is_generic_tree(value)

@@ -30,6 +30,9 @@ class Courier:
         self._late = late
         self._failures = self._broken = 0
         self.refused = 0
+        """Events that are done and did not arrive."""
+        self.answered = True
+        """The backend, to the last event that was delivered or left out."""
         self.over: str | None = None
         """The backend's state of the job, when it was one in which nobody goes on."""
 
@@ -42,27 +45,33 @@ class Courier:
         Raises:
             Unavailable: to be tried again.
         """
-        kept = False
         try:
             if self._respects_state(record):
                 self._backend.deliver(record["route"], record["body"], _headers(record))
         except Rejected as error:
             self.refused += 1
             log.warning("the backend refused event %d (%s): %s", record["sequence"], record["kind"], error)
-            kept = record["kind"] in OUTCOMES
+            self._failures = self._broken = 0
+            self.answered = True
+            return record["kind"] in OUTCOMES
         except Unavailable as error:
             self._failures += 1
             self._broken += error.broke
             if not self._may_give_up(record, closing=closing):
                 raise
             self.leave_out(record, str(error))
+            self._failures = self._broken = 0
+            self.answered = False
+            return False
         except Exception as error:  # the thread lives on; its words might quote a secret
             log.error("event %d cannot be sent, by a bug of ours: %s", record["sequence"], type(error).__name__)
             raise Unavailable(type(error).__name__) from error
         self._failures = self._broken = 0
-        return kept
+        self.answered = True
+        return False
 
     def leave_out(self, record: Record, why: str) -> None:
+        self.refused += 1
         log.warning("event %d (%s) is left out: %s", record["sequence"], record["kind"], why)
 
     def close(self) -> None:

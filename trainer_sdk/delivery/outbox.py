@@ -183,9 +183,10 @@ class Outbox:
                 if not self._pause(error.retry_after_s):
                     return
                 continue
-            if self._failures:
-                log.info("the backend answers again after %d failed calls", self._failures)
-            self._failures = 0
+            if self._courier.answered:
+                if self._failures:
+                    log.info("the backend answers again after %d failed calls", self._failures)
+                self._failures = 0
             self._settle(record, kept=kept)
 
     def _next(self) -> Record | None:

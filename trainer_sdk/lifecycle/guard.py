@@ -97,7 +97,7 @@ class Guard:
         self._take(number)
         if self.leaving or (frame is not None and frame.f_code is self._leaves):
             self._ending.hurry(self._stop.left_to_call_s("delivery"))
-        elif not self._shielded:
+        elif not self._shielded and not _importing(frame):  # then the guard knocks again
             self._raise_once()
 
     def _take(self, number: int) -> None:
@@ -126,7 +126,7 @@ class Guard:
     def _too_long(self, max_duration_s: float | None) -> TimeLimitReached:
         return TimeLimitReached(
             f"the job took longer than {max_duration_s:g} s (MAX_DURATION_S) and stopped during {self._course.phase}",
-            hint="raise it and run the same JOB_ID again: it goes on from its last checkpoint",
+            hint="raise it and run the same JOB_ID again: it goes on from its last checkpoint, if it has one",
         )
 
     def _knock_until_heard(self) -> None:
@@ -140,6 +140,15 @@ class Guard:
             assert self._stop.reason is not None
             self._ending.say_for_work_that_hangs(self._stop.reason)
         os._exit(self._ending.exit_code_now())
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether Python imports something: an exception there can leave the lock of a module taken for ever."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _knock() -> None:

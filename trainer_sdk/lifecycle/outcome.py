@@ -39,7 +39,7 @@ class Outcome(BaseModel):
     timings_s: dict[str, float]
     undelivered_events: int = 0
     refused_events: int = 0
-    """The backend took them for wrong (4xx); the log says which and why."""
+    """The backend took them for wrong (4xx), or they were left out when it took none in time; the log says which."""
 
 
 class End(NamedTuple):
