@@ -122,7 +122,7 @@ def by_engine(fault: str, expected: str) -> pytest.MarkDecorator:
         )
         for engine in ENGINES
     ]
-    return pytest.mark.parametrize("engine", params, indirect=True)
+    return pytest.mark.parametrize("engine", params, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,8 @@ def run_again_until_it_is_done(stopped: ScriptRun, environment: dict[str, str], 
     return stopped if stopped.exit_code == 0 else run(environment, timeout_s=JOB_S)
 
 
-@pytest.mark.parametrize(("engine", "moment"), list(rows()), indirect=["engine"])
+# The scope: else one parameter of a test alone would make the undisturbed job run again for every test.
+@pytest.mark.parametrize(("engine", "moment"), list(rows()), indirect=["engine"], scope="module")
 def test_stopped_at(
     moment: Moment,
     start_script: StartScript,
@@ -332,6 +333,7 @@ KILLS: dict[str, tuple[Callable[[RunningScript], None], list[int]]] = {
         for name in KILLS
     ],
     indirect=["engine"],
+    scope="module",
 )
 def test_killed(
     kill: str,
