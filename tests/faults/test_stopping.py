@@ -420,9 +420,9 @@ def test_a_loading_process_that_hangs(
     start_script: StartScript, backend: ContractBackend, tmp_path: Path, seen: Seen
 ) -> None:
     data = write_shapes(tmp_path / "shapes", counts={"train": 8, "val": 4})
-    environment = {**request("rtmdet-tiny", TINY), "DATASET_PATH": str(data), "CALLBACK_URL": backend.url}
+    environment = {**request("rtmdet-tiny", TINY | {"epochs": 50}), "DATASET_PATH": str(data), "CALLBACK_URL": backend.url}
     job = start_script({**environment, "WATCHDOG_S": "150"})
-    wait_until((job.folder / "work" / "worker.json").exists, job)
+    wait_until(lambda: news("iteration")(job, None), job)  # type: ignore[arg-type]
     for picture in (data / "images").iterdir():
         picture.unlink()
         os.mkfifo(picture)  # opening it waits for a writer for ever
