@@ -420,8 +420,8 @@ def test_a_loading_process_that_hangs(
     start_script: StartScript, backend: ContractBackend, tmp_path: Path, seen: Seen
 ) -> None:
     data = write_shapes(tmp_path / "shapes", counts={"train": 8, "val": 4})
-    environment = {**request("rtmdet-tiny", TINY | {"epochs": 50}), "DATASET_PATH": str(data), "CALLBACK_URL": backend.url}
-    job = start_script({**environment, "WATCHDOG_S": "150"})
+    environment = {**request("rtmdet-tiny", TINY | {"epochs": 50}), "DATASET_PATH": str(data), "WATCHDOG_S": "150"}
+    job = start_script({**environment, "CALLBACK_URL": backend.url})
     wait_until(lambda: news("iteration")(job, None), job)  # type: ignore[arg-type]
     for picture in (data / "images").iterdir():
         picture.unlink()
