@@ -151,6 +151,8 @@ def _wrong_type(text: str) -> DatasetError:
 
 
 def _not_json(raw: bytes, error: Exception) -> DatasetError:
+    if not raw.strip():
+        return DatasetError("The annotation file is empty", hint="Upload it again, or save the data set again.")
     match error:
         case json.JSONDecodeError():
             byte = len(error.doc[: error.pos].encode(errors="replace"))
@@ -158,6 +160,8 @@ def _not_json(raw: bytes, error: Exception) -> DatasetError:
             cut = not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated string")
         case UnicodeDecodeError():
             where, cut = f"at byte {error.start} of {len(raw)}: not UTF-8 text", error.end >= len(raw)
+        case RecursionError():
+            where, cut = "that can be read: lists or objects in it are nested thousands deep", False
         case _:
             where, cut = f"in its {len(raw)} bytes: {error}", False
     if cut:
@@ -167,15 +171,24 @@ def _not_json(raw: bytes, error: Exception) -> DatasetError:
     return DatasetError(f"The annotation file is not valid JSON {where}", hint=hint)
 
 
+JSON_WORDS: dict[type, str] = {
+    type(None): "null", bool: "true or false", str: "a text", list: "a list", dict: "an object",
+}  # fmt: skip
+
+
 def _unknown_structure(document: Any) -> DatasetError:
     if not isinstance(document, dict):
-        found = f"holds a JSON {type(document).__name__}, not an object"
+        found = f"holds {JSON_WORDS.get(type(document), 'a number')}, not an object"
         return DatasetError(f"The annotation file {found}", hint=ACCEPTED)
     if {"class_summary", "data_summary"} & document.keys() or {"shapes", "imageHeight"} <= document.keys():
         return DatasetError(
             "The file is part of a DICE v0.9 data set (label_map.json and one file per image)",
             hint="Give the folder that holds label_map.json.",
         )
+    for name in ("classes", "images"):
+        if name in document and not isinstance(document[name], list):
+            found = JSON_WORDS.get(type(document[name]), "a number")
+            return DatasetError(f"The annotation file has {found} as '{name}', not a list", hint=ACCEPTED)
     keys = ", ".join(sorted(document)) or "(none)"
     return DatasetError(f"The annotation file has an unknown structure: keys {keys}", hint=ACCEPTED)
 

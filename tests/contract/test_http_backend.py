@@ -75,7 +75,7 @@ def test_a_rotated_token_is_read_again_on_401(tmp_path: Path) -> None:
 
 def test_a_token_that_stays_wrong_is_a_refusal_and_not_asked_twice(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("wrong")
-    with RudeBackend(plain(401)) as server, pytest.raises(Rejected, match="HTTP 401"):
+    with RudeBackend(plain(401)) as server, pytest.raises(Rejected, match=r"HTTP 401"):
         send(server.url, CallbackSettings(token_file=tmp_path / "token"))
     assert len(server.requests) == 1
 
@@ -89,6 +89,14 @@ def test_a_token_file_that_cannot_be_used_says_so_and_is_not_quoted(tmp_path: Pa
     assert "CALLBACK_TOKEN_FILE" in str(error.value)
     assert "two" not in str(error.value)
     assert server.requests == []
+
+
+def test_who_is_not_let_in_learns_which_variable_it_is() -> None:
+    with RudeBackend(plain(401)) as server:
+        with pytest.raises(Rejected, match=r"HTTP 401.*it wants CALLBACK_TOKEN to be set"):
+            send(server.url, CallbackSettings())
+        with pytest.raises(Rejected, match=r"HTTP 401.*correct CALLBACK_TOKEN"):
+            send(server.url, CallbackSettings(token=SecretStr("t0ken")))
 
 
 @pytest.mark.parametrize("status", [500, 401, 422])

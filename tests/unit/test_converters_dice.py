@@ -75,17 +75,19 @@ def test_numbers_that_json_does_not_know_are_kept_for_the_conversion_to_judge(li
 @pytest.mark.parametrize(
     ("raw", "said", "advised"),
     [
-        (b"", "byte 0 of 0", "cut off"),
+        (b"", "is empty", "Upload it again"),
         (b'{"classes": [],\n "images": [{"id": 1, "file_na', "line 2", "cut off"),
         (b'{"classes": [],\n "images": [', "byte 28 of 28", "cut off"),
         (b'{"classes": oops, "images": []}', "byte 12 of 31 (line 1, column 13)", "correct the file"),
         (b'{"classes": [{"id": 0, "name": "\xff"}], "images": []}', "not UTF-8", "correct the file"),
         (b'{"classes": [{"id": 0, "name": "\\ud800"}], "images": []}', "surrogates", "correct the file"),
-        (b"[" * 100_000, "not valid JSON", ""),
-        (b"[1, 2]", "a JSON list", "COCO-like"),
+        (b"[" * 100_000, "nested thousands deep", ""),
+        (b"\n ", "is empty", "Upload it again"),
+        (b"null", "holds null, not an object", ""),
+        (b"[1, 2]", "holds a list", "COCO-like"),
         (b'{"foo": 1, "bar": 2}', "keys bar, foo", "'classes' and 'images'"),
         (b'{"images": []}', "keys images", "categories"),
-        (b'{"classes": [], "images": {}}', "unknown structure", "lists"),
+        (b'{"classes": [], "images": {}}', "has an object as 'images', not a list", "lists"),
         (b'{"task_type": "det", "class_summary": {}, "data_summary": []}', "v0.9", "label_map.json"),
         (b'{"version": 1, "shapes": [], "imageHeight": 5}', "v0.9", "label_map.json"),
         (b'{"classes": [], "images": [{"id": 1}, {"id": {}}]}', "$.images[1].id", "Correct this field"),
@@ -102,7 +104,7 @@ def test_refusals_say_where_and_what_to_do(raw: bytes, said: str, advised: str) 
 @given(st.integers(min_value=0))
 def test_a_file_cut_anywhere_is_refused_as_cut_off(position: int) -> None:
     raw = json.dumps({"classes": [CLASS], "images": [{**IMAGE, "annotations": [{"id": 1, "bbox": [1.5, 2]}]}]}).encode()
-    with pytest.raises(DatasetError, match="not valid JSON"):
+    with pytest.raises(DatasetError, match="not valid JSON|is empty"):
         read_dice(raw[: position % len(raw)])
 
 

@@ -68,7 +68,12 @@ class HttpBackend:
         if answer.status >= 500 or answer.status in LATER:
             raise Unavailable(said, broke=answer.status == 500, retry_after_s=_retry_after(answer))
         if answer.status >= 400:
-            raise Rejected(said)
+            raise Rejected(said + self._about_the_token(answer.status))
+
+    def _about_the_token(self, status: int) -> str:
+        if status not in (401, 403):
+            return ""
+        return "; correct CALLBACK_TOKEN" if self._authorization() else "; it wants CALLBACK_TOKEN to be set"
 
     def state(self, route: str) -> str | None:
         """As `Backend.state`; whatever is no plain answer says nothing."""
