@@ -104,7 +104,7 @@ def test_refusals_say_where_and_what_to_do(raw: bytes, said: str, advised: str) 
 @given(st.integers(min_value=0))
 def test_a_file_cut_anywhere_is_refused_as_cut_off(position: int) -> None:
     raw = json.dumps({"classes": [CLASS], "images": [{**IMAGE, "annotations": [{"id": 1, "bbox": [1.5, 2]}]}]}).encode()
-    with pytest.raises(DatasetError, match="not valid JSON|is empty"):
+    with pytest.raises(DatasetError, match=r"not valid JSON|is empty"):
         read_dice(raw[: position % len(raw)])
 
 
