@@ -43,7 +43,7 @@ faults-ceph: setup ## its part with a real Ceph gateway (CEPH_UP=script that sta
 exports-test: setup ## models predicted with, exported and evaluated: whole jobs on tiny drawn data
 	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile tests/exports
 
-exports-short: setup ## the certificate, one whole export, its package without torch, one model a kind; under 4 minutes on 2 cores
+exports-short: setup ## the certificate, one whole export, its package without torch, one model a kind; about 4 minutes on 2 cores
 	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile -m short tests/exports
 
 faults-short: setup ## the quick ones of them, under 5 minutes on 2 cores; writes nothing
