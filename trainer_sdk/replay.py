@@ -14,14 +14,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from trainer_sdk.delivery.http_backend import HttpBackend
 from trainer_sdk.delivery.journal import read_events
 from trainer_sdk.delivery.outbox import EVENTS, Outbox
 from trainer_sdk.delivery.undelivered import forget_undelivered
 from trainer_sdk.errors import EXIT_UNDELIVERED, ConfigError, JobError, ResourceError
+from trainer_sdk.lifecycle.folder import OUTCOME
+from trainer_sdk.lifecycle.outcome import Outcome
 from trainer_sdk.settings import Settings, settings_problems
 from trainer_sdk.texts.console import set_up_logging
-from trainer_sdk.workspace import LOCK, take_lock
+from trainer_sdk.workspace import LOCK, take_lock, write_json
 
 log = logging.getLogger("trainer")
 
@@ -62,11 +66,28 @@ def replay(folder: Path, environ: Mapping[str, str]) -> int:
         outbox = Outbox(folder, _job_id(folder), backend, settings.callback, late=True)
         waiting = outbox.undelivered
         delivered = outbox.close(settings.delivery_timeout_s)
+        correct_outcome(folder, outbox.undelivered)
     log.info("%d of %d events delivered, %d refused", waiting - outbox.undelivered, waiting, outbox.refused)
     if not delivered:
         return EXIT_UNDELIVERED
     forget_undelivered(folder, settings, settings.delivery_timeout_s)
     return 0
+
+
+def correct_outcome(folder: Path, undelivered: int) -> None:
+    """``outcome.json`` says what is left now; a copy of the undelivered events alone has none."""
+    path = folder / OUTCOME
+    try:
+        outcome = Outcome.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return
+    unheard = outcome.exit_code == EXIT_UNDELIVERED
+    exit_code = 0 if unheard and not undelivered else outcome.exit_code
+    corrected = outcome.model_copy(update={"undelivered_events": undelivered, "exit_code": exit_code})
+    try:
+        write_json(path, corrected.model_dump(mode="json"))
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error)
 
 
 def _job_id(folder: Path) -> str:

@@ -5,6 +5,7 @@ What a job could not tell outlives it, beside its artifacts too, and arrives lat
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -83,6 +84,8 @@ def test_undelivered_events_are_beside_the_artifacts_and_can_be_replayed_once(
 
     other_copy = replay(unheard.folder, backend)  # of the same events: the backend knows them by their keys
     assert other_copy.returncode == 0
+    told = json.loads((unheard.folder / "outcome.json").read_text())
+    assert (told["status"], told["exit_code"], told["undelivered_events"]) == ("completed", 0, 0)
     late = backend.calls[4:]
     assert [call.what for call in late] == ["logs"]
     assert late[0].headers["idempotency-key"] in {call.headers["idempotency-key"] for call in backend.calls[:4]}
