@@ -129,6 +129,7 @@ class Narrator:
             self._session.log(
                 f"going on after epoch {news.done_epochs}, iteration {news.done_iters}, from the last checkpoint"
             )
+            self._session.tell(self._progress(news.done_epochs, news.done_iters))  # else a page stands at 0 until then
 
     def _iteration(self, news: Iteration) -> None:
         loss = "not finite" if news.loss is None else f"{news.loss:.3f}"
@@ -179,12 +180,13 @@ class Narrator:
 
     def _progress(self, epoch: int, iteration: int, metrics: events.Metrics | None = None) -> events.Progress:
         elapsed, done = time.monotonic() - self._started, iteration - self._done_before
+        left_s = round(elapsed / done * (self._iters - iteration), 1) if done > 0 else None
         return events.Progress(
             current_epoch=epoch,
             total_epochs=self._plan.epochs.value,
             progress_percent=100 * iteration / self._iters,
             metrics=metrics,
-            estimated_time_remaining=round(elapsed / max(1, done) * (self._iters - iteration), 1),
+            estimated_time_remaining=left_s,
         )
 
 

@@ -114,8 +114,11 @@ def test_another_machine_goes_on_from_what_was_uploaded_and_a_third_trains_nothi
     epoch = json.loads(s3.get(CHECKPOINTS, progress))["epoch"]
     shutil.rmtree(killed.folder)
 
+    calls = len(backend.calls)
     parts = run_script(environment, timeout_s=TRAIN_S)
     assert parts.exit_code == 0, parts.stdout
+    told = [call.body["current_epoch"] for call in backend.calls[calls:] if call.what == "progress"]
+    assert told[:2] == [0, epoch]  # that it started, and where it is before it has trained any further
     assert (
         f"goes on from epoch {epoch}, iteration {2 * epoch}, saved by an earlier run on another machine" in parts.stdout
     )
