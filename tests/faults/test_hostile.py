@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,13 +200,20 @@ def test_a_malicious_checkpoint_to_go_on_from_runs_nothing(
     seen("it was fetched, refused by its content, and the training completed from the start")
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """For TMPDIR: the sockets of Python's processes are in there, and a socket's path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.fault(
     "nothing can be written but the work folder, the caches and the folder for temporary files; HOME neither",
     expected="the job completes, and leaves no temporary files",
 )
-def test_a_read_only_machine(tmp_path: Path, seen: Seen) -> None:
+def test_a_read_only_machine(tmp_path: Path, short_path: Path, seen: Seen) -> None:
     data = write_shapes(tmp_path / "shapes", counts={"train": 4, "val": 2}, size=(64, 64))
-    folders = {name: tmp_path / name for name in ("workspace", "cache", "temporary")}
+    folders = {"workspace": tmp_path / "workspace", "cache": tmp_path / "cache", "temporary": short_path / "temporary"}
     for folder in folders.values():
         folder.mkdir()
     command = [sys.executable, str(ROOT / "train.py")]
