@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import orjson
 import pytest
 
 from mmtrain.datasets.shapes import write_shapes
-from tests.conftest import ROOT, RunScript
+from tests.conftest import ROOT, RunScript, ScriptRun
 from tests.doubles.backend import ContractBackend
 from tests.e2e.test_jobs import TRAIN_S, request
 from tests.faults.conftest import Seen
+
+TrainWithin = Callable[[int, dict[str, int]], ScriptRun]
 
 MB = 10**6
 GROUPS = {
@@ -70,26 +72,34 @@ def group() -> Iterator[Group]:
 
 
 @pytest.fixture
-def shapes(tmp_path: Path) -> Path:
-    return write_shapes(tmp_path / "shapes", counts={"train": 4, "val": 1})
+def train_within(group: Group, run_script: RunScript, backend: ContractBackend, tmp_path: Path) -> TrainWithin:
+    """``train_within(limit_bytes, {"imgsz": 640})``: a job on eight images, its processes in the group."""
+    shapes = write_shapes(tmp_path / "shapes", counts={"train": 8, "val": 1})
+    surroundings = {"DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
+
+    def train(limit_bytes: int, config: dict[str, int]) -> ScriptRun:
+        environment = request("rtmdet-tiny", config) | surroundings
+        return run_script(environment, timeout_s=TRAIN_S, script=group.script(tmp_path, limit_bytes))
+
+    return train
 
 
 @pytest.mark.fault(
-    "four images do not fit into the container's memory: the kernel kills the worker",
-    expected="two at a time and two times a step; completed",
+    "eight images do not fit into the container's memory: the kernel kills the worker",
+    expected="fewer at a time, as many in a step; completed",
 )
 def test_a_batch_the_kernel_killed_for_is_halved(
-    group: Group, run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path, seen: Seen
+    train_within: TrainWithin, backend: ContractBackend, seen: Seen
 ) -> None:
-    """At 640 pixels rtmdet-tiny takes 1.1 GB and 0.5 GB an image; the processes around it have 0.7 GB."""
-    environment = {**request("rtmdet-tiny", {"imgsz": 640}), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
-    done = run_script(environment, timeout_s=TRAIN_S, script=group.script(tmp_path, 2600 * MB))
+    """Measured: at 640 pixels four images sometimes just fit into 2.6 GB together with all processes."""
+    done = train_within(2600 * MB, {"imgsz": 640, "batch": 8})
     assert done.exit_code == 0, done.stdout
     plan = orjson.loads((done.folder / "plan.json").read_bytes())
-    assert (plan["batch"]["value"], plan["accumulate"]["value"]) == (2, 2)
-    assert "going on with 2 images at a time, 2 times a step (1 of 3 restarts)" in done.stdout
+    batch, accumulate = plan["batch"]["value"], plan["accumulate"]["value"]
+    assert batch in (2, 4) and batch * accumulate == 8
+    assert "going on with 4 images at a time, 2 times a step (1 of 3 restarts)" in done.stdout
     assert backend.status_of(123) == "completed"
-    seen(f"batch {plan['batch']['value']}: {plan['batch']['reason']}")
+    seen(f"batch {batch}, {accumulate} times a step: {plan['batch']['reason']}")
 
 
 @pytest.mark.fault(
@@ -97,11 +107,9 @@ def test_a_batch_the_kernel_killed_for_is_halved(
     expected="ResourceError, exit 4, not retryable; the kernel's counters are its evidence",
 )
 def test_what_the_kernel_kills_for_one_image_is_told(
-    group: Group, run_script: RunScript, backend: ContractBackend, shapes: Path, tmp_path: Path, seen: Seen
+    train_within: TrainWithin, backend: ContractBackend, seen: Seen
 ) -> None:
-    small = {"imgsz": 1280, "batch": 1}
-    environment = {**request("rtmdet-tiny", small), "DATASET_PATH": str(shapes), "CALLBACK_URL": backend.url}
-    done = run_script(environment, timeout_s=TRAIN_S, script=group.script(tmp_path, 1600 * MB))
+    done = train_within(1600 * MB, {"imgsz": 1280, "batch": 1})
     assert (done.exit_code, done.outcome["code"]) == (4, "ResourceError"), done.stdout
     assert not done.outcome["retryable"]
     assert "it happened with 1 image of 1280 x 1280 at a time" in done.outcome["message"]
